@@ -1,0 +1,1 @@
+"""Benchmark of shortcut learning in medical imaging."""

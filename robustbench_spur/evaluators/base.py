@@ -1,0 +1,177 @@
+"""What an evaluator is: a pure function from predictions, under any resampling of the patients, to numbers.
+
+One definition serves four uses: the point estimate (every patient once), the interval (2,000 resamples), the
+mean over seeds and the paired comparison of two methods (the same resamples for all of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from robustbench_spur.types import Groups, SpurbenchError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about one partition, and what is true of it.
+
+    Args:
+        ids: example ids, shape (n,).
+        labels: class codes, shape (n,).
+        attributes: attribute codes, shape (n,).
+        clusters: patient of each example, shape (n,).
+        logits: shape (n, classes), float32.
+        groups: the declared universe.
+        arrays: further arrays that evaluators collected from the model, by name.
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    attributes: NDArray[np.int64]
+    clusters: NDArray[np.str_]
+    logits: NDArray[np.float32]
+    groups: Groups
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.ids), len(self.groups.classes))
+        if self.logits.shape != expected:
+            raise SpurbenchError(f"Expected logits of shape {expected} (examples, classes), found {self.logits.shape}.")
+        if not np.isfinite(self.logits).all():
+            row = int(np.flatnonzero(~np.isfinite(self.logits).all(axis=1))[0])
+            raise SpurbenchError(f"Expected finite logits, found {self.logits[row].tolist()} for {self.ids[row]!r}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Softmax of the logits in float64, shape (n, classes)."""
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        exponent = np.exp(shifted)
+        return np.asarray(exponent / exponent.sum(axis=1, keepdims=True))
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """The class with the larger logit (the lower code where they are equal), shape (n,)."""
+        return self.logits.argmax(axis=1)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the predicted class is the true one, shape (n,)."""
+        return np.asarray(self.predicted == self.labels)
+
+    @cached_property
+    def group(self) -> NDArray[np.int64]:
+        """Group index of each example, shape (n,)."""
+        return self.groups.index(self.labels, self.attributes)
+
+    @cached_property
+    def patients(self) -> NDArray[np.str_]:
+        """The distinct patients, sorted, shape (patients,)."""
+        return np.unique(self.clusters)
+
+    @cached_property
+    def patient(self) -> NDArray[np.int64]:
+        """Position in :attr:`patients` of each example's patient, shape (n,)."""
+        return np.searchsorted(self.patients, self.clusters)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What one number means.
+
+    Args:
+        definition: in words, one sentence.
+        low: least possible value.
+        high: greatest possible value; infinity is written ``float("inf")``.
+        better: ``"higher"``, ``"lower"``, or ``"neither"``.
+        interval: ``"percentile"``, or ``"basic"`` (reflected about the estimate) for a statistic that is biased upward
+            by noise, whose percentile interval would miss the truth.
+    """
+
+    definition: str
+    low: float = 0.0
+    high: float = 1.0
+    better: Literal["higher", "lower", "neither"] = "higher"
+    interval: Literal["percentile", "basic"] = "percentile"
+
+
+class EvaluatorParameters(BaseModel):
+    """Base of an evaluator's settings. Unknown names, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Evaluator:
+    """A plugin that measures. Subclass it in one file; the literals are read without running that file.
+
+    Attributes:
+        name: unique, lower case.
+        version: integer, raised whenever its numbers can change.
+        summary: one line for ``list``.
+        source: where the definition comes from.
+        metrics: definition of every metric; a key that ends in ``:`` stands for a family, one member per group or value.
+        collects: names of the arrays that :meth:`collect` adds; empty where predictions suffice.
+        partitions: the partitions it is computed on.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    summary: ClassVar[str]
+    source: ClassVar[str] = ""
+    metrics: ClassVar[Mapping[str, Metric]]
+    collects: ClassVar[tuple[str, ...]] = ()
+    partitions: ClassVar[tuple[str, ...]] = ("test",)
+    Parameters: ClassVar[type[EvaluatorParameters]] = EvaluatorParameters
+
+    def __init__(self, parameters: EvaluatorParameters | None = None) -> None:
+        self.parameters: Any = parameters if parameters is not None else self.Parameters()
+
+    def collect(
+        self, model: Any, images: Any, predictions: Predictions, *, device: str, progress: Any
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays that need the model itself (attacks, ...). Runs once per cell; what it returns is kept with the predictions.
+
+        Args:
+            model: a torch module from images in [0, 1], shape (b, channels, height, width), to logits; eval mode, float32.
+            images: uint8 array of shape (n, channels, height, width), in the order of ``predictions``.
+            predictions: the clean predictions of the partition.
+            device: where ``model`` is.
+            progress: call ``progress(done, total)`` now and then.
+
+        Returns:
+            The arrays named in :attr:`collects`.
+        """
+        return {}
+
+    def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
+        """Every metric under every resampling.
+
+        Args:
+            predictions: of one partition.
+            counts: how often each patient was drawn, shape (resamples, patients), in the order of
+                ``predictions.patients``. A row of ones gives the point estimate.
+
+        Returns:
+            For each metric an array of shape (resamples,); NaN where it is undefined under that resampling.
+        """
+        raise NotImplementedError
+
+    def details(self, predictions: Predictions) -> dict[str, Any]:
+        """What belongs to the numbers but has no interval: group tables, curves, definitions. JSON values only."""
+        return {}
+
+    def cross_check(self, predictions: Predictions) -> dict[str, float | None]:
+        """The same quantities from independent libraries, to stand beside ours in the record. May import torch."""
+        return {}

@@ -1,0 +1,1 @@
+"""The data: one file per dataset, each a plugin that offers one or several splits."""

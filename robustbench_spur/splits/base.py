@@ -1,0 +1,126 @@
+"""What a dataset is: a plugin that names its splits, lists their rows, and makes their pixels.
+
+The table comes first and is cheap: planning, applicability and identity need no pixel. Pixels are made once,
+in blocks, and then read from a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from robustbench_spur.types import Partition, SplitTable, SpurbenchError
+
+RHOS = (1.0, 0.99, 0.95, 0.9, 0.8, 0.5)
+"""The shares of aligned patients per class that a tied split is offered at."""
+
+
+class SplitParameters(BaseModel):
+    """Base of a dataset's own settings (sizes, noise). Unknown names, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Dataset:
+    """A plugin that provides splits. Subclass it in one file; the literals are read without running that file.
+
+    Attributes:
+        name: unique, lower case; a split is written ``name/split``.
+        version: integer, raised whenever a table or a pixel can change.
+        summary: one line for ``list``.
+        splits: one line about each split, by its name.
+        aliases: short names of splits.
+        tied: the splits that carry a shortcut and are offered at several rho.
+        rhos: the values of rho of the tied splits.
+        default_rho: the one that a bare name means.
+        embedded: whether it needs no files of the user's.
+        image_size: default matrix size, in pixels.
+        image_sizes: the sizes it can be made at; empty for any.
+        channels: of its images.
+        augmentations: what training may do to an image without changing its label or the shortcut: any of
+            ``"horizontal_flip"``, ``"shift"``.
+        source: where data and model come from.
+        licence: of the data.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    summary: ClassVar[str]
+    splits: ClassVar[Mapping[str, str]]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    tied: ClassVar[tuple[str, ...]] = ()
+    rhos: ClassVar[tuple[float, ...]] = RHOS
+    default_rho: ClassVar[float] = 0.95
+    embedded: ClassVar[bool] = False
+    image_size: ClassVar[int]
+    image_sizes: ClassVar[tuple[int, ...]] = ()
+    channels: ClassVar[int] = 1
+    augmentations: ClassVar[tuple[str, ...]] = ()
+    source: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    Parameters: ClassVar[type[SplitParameters]] = SplitParameters
+
+    def __init__(self, parameters: SplitParameters | None = None, path: Path | None = None) -> None:
+        self.parameters: Any = parameters if parameters is not None else self.Parameters()
+        if path is None and not self.embedded:
+            raise SpurbenchError(
+                f"Expected the place of the {self.name!r} data, found none. Give it: --data {self.name}=PATH"
+            )
+        self.path = path
+
+    def fingerprint(self) -> str:
+        """sha256 (or another content hash) of the source files; empty for an embedded dataset.
+
+        Raises:
+            SpurbenchError: the path is missing or is not what was expected.
+        """
+        return ""
+
+    def table(self, split: str, rho: float | None) -> SplitTable:
+        """Rows of a split. Must be deterministic, must not depend on the image size, and should take seconds.
+
+        Args:
+            split: one of :attr:`splits`.
+            rho: share of patients per class with the aligned attribute, in train and validation; None if not tied.
+        """
+        raise NotImplementedError
+
+    def pixels(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.uint8]]:
+        """The images of a partition, in row order, in blocks of uint8, shape (block, channels, size, size).
+
+        Raises:
+            SpurbenchError: an image is unreadable; the message names the file.
+        """
+        raise NotImplementedError
+
+
+def tied_attributes(labels: NDArray[np.int64], rho: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Give each unit (a patient) a binary attribute that equals its label for a share ``rho`` of each class.
+
+    The units are put in a seeded order once per class, and the first ``(1 - rho) n`` of it, rounded half
+    up, get the conflicting value: a lower rho adds conflict units to the same set (nested in rho).
+
+    Args:
+        labels: 0 or 1 per unit, shape (n,).
+        rho: in [0.5, 1].
+        rng: consumed alike for every rho.
+
+    Returns:
+        Attribute codes, shape (n,): 1 is the value tied to label 1.
+
+    >>> labels = np.array([0] * 20 + [1] * 20)
+    >>> strong, weak = (tied_attributes(labels, rho, np.random.default_rng(0)) for rho in (0.95, 0.9))
+    >>> [int(x.sum()) for x in (strong != labels, weak != labels, (strong != labels) & (weak == labels))]
+    [2, 4, 0]
+    """
+    attributes = labels.astype(np.int64).copy()
+    for label in (0, 1):
+        units = rng.permutation(np.flatnonzero(labels == label))
+        conflicting = int(np.floor(round((1 - rho) * len(units), 9) + 0.5))
+        attributes[units[:conflicting]] = 1 - label
+    return attributes
