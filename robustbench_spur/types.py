@@ -150,7 +150,7 @@ class SplitTable:
             for cluster in np.unique(partition.clusters).tolist():
                 if owner.setdefault(cluster, name) != name:
                     raise SpurbenchError(
-                        f"Expected partitions that share no patient, found {cluster!r} in both {owner[cluster]} and {name}."
+                        f"Expected partitions that share no patient, found {cluster!r} in {owner[cluster]} and {name}."
                     )
 
     def _check_codes(self, name: str, partition: Partition) -> None:
@@ -160,7 +160,7 @@ class SplitTable:
         ):
             if len(codes) and not (0 <= codes.min() and codes.max() < len(known)):
                 raise SpurbenchError(
-                    f"Expected {what} codes 0 to {len(known) - 1} in partition {name!r}, found {codes.min()} to {codes.max()}."
+                    f"Expected {what} codes 0 to {len(known) - 1} in {name!r}, found {codes.min()} to {codes.max()}."
                 )
 
     def sha256(self) -> str:
@@ -205,9 +205,9 @@ class Estimate:
     high: float | None = None
     reason: str = ""
 
-    def as_dict(self) -> dict[str, float | None | str]:
+    def as_dict(self) -> dict[str, float | str | None]:
         """For JSON: ``value``, ``low``, ``high``, and ``reason`` where there is one."""
-        out: dict[str, float | None | str] = {"value": self.value, "low": self.low, "high": self.high}
+        out: dict[str, float | str | None] = {"value": self.value, "low": self.low, "high": self.high}
         return {**out, "reason": self.reason} if self.reason else out
 
 

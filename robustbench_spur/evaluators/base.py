@@ -64,7 +64,7 @@ class Predictions:
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The class with the larger logit (the lower code where they are equal), shape (n,)."""
-        return self.logits.argmax(axis=1)
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ class Evaluator:
         version: integer, raised whenever its numbers can change.
         summary: one line for ``list``.
         source: where the definition comes from.
-        metrics: definition of every metric; a key that ends in ``:`` stands for a family, one member per group or value.
+        metrics: definition of every metric; a key that ends in ``:`` stands for a family, a member per group or value.
         collects: names of the arrays that :meth:`collect` adds; empty where predictions suffice.
         partitions: the partitions it is computed on.
     """
@@ -141,10 +141,11 @@ class Evaluator:
     def collect(
         self, model: Any, images: Any, predictions: Predictions, *, device: str, progress: Any
     ) -> dict[str, NDArray[Any]]:
-        """Arrays that need the model itself (attacks, ...). Runs once per cell; what it returns is kept with the predictions.
+        """Arrays that need the model itself (attacks, ...); run once per cell and kept with the predictions.
 
         Args:
-            model: a torch module from images in [0, 1], shape (b, channels, height, width), to logits; eval mode, float32.
+            model: a torch module from images in [0, 1], shape (b, channels, height, width), to logits; eval mode,
+                float32.
             images: uint8 array of shape (n, channels, height, width), in the order of ``predictions``.
             predictions: the clean predictions of the partition.
             device: where ``model`` is.

@@ -68,9 +68,7 @@ class Dataset:
     def __init__(self, parameters: SplitParameters | None = None, path: Path | None = None) -> None:
         self.parameters: Any = parameters if parameters is not None else self.Parameters()
         if path is None and not self.embedded:
-            raise SpurbenchError(
-                f"Expected the place of the {self.name!r} data, found none. Give it: --data {self.name}=PATH"
-            )
+            raise SpurbenchError(f"Expected the place of the {self.name!r} data. Give it: --data {self.name}=PATH")
         self.path = path
 
     def fingerprint(self) -> str:
