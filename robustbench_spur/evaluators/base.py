@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from robustbench_spur.evaluators.metric import Metric as Metric
 from robustbench_spur.types import Groups, SpurbenchError
 
 Floats = NDArray[np.float64]
@@ -87,26 +88,6 @@ class Predictions:
         return np.searchsorted(self.patients, self.clusters)
 
 
-@dataclass(frozen=True)
-class Metric:
-    """What one number means.
-
-    Args:
-        definition: in words, one sentence.
-        low: least possible value.
-        high: greatest possible value; infinity is written ``float("inf")``.
-        better: ``"higher"``, ``"lower"``, or ``"neither"``.
-        interval: ``"percentile"``, or ``"basic"`` (reflected about the estimate) for a statistic that is biased upward
-            by noise, whose percentile interval would miss the truth.
-    """
-
-    definition: str
-    low: float = 0.0
-    high: float = 1.0
-    better: Literal["higher", "lower", "neither"] = "higher"
-    interval: Literal["percentile", "basic"] = "percentile"
-
-
 class EvaluatorParameters(BaseModel):
     """Base of an evaluator's settings. Unknown names, NaN and infinity are refused."""
 
@@ -168,6 +149,10 @@ class Evaluator:
             For each metric an array of shape (resamples,); NaN where it is undefined under that resampling.
         """
         raise NotImplementedError
+
+    def support(self, predictions: Predictions) -> dict[str, int]:
+        """Number of patients behind each metric that is a mean over patients or examples, for exact intervals at 0 and 1."""
+        return {}
 
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """What belongs to the numbers but has no interval: group tables, curves, definitions. JSON values only."""

@@ -1,0 +1,1 @@
+"""Versioned leaderboards. Installed as ``robustbench_spur.leaderboards``, read only."""

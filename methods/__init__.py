@@ -1,0 +1,1 @@
+"""Mitigation methods, one file each. Installed as ``robustbench_spur.methods``."""

@@ -1,0 +1,270 @@
+"""One cell of the benchmark, (method with its settings, split, network, seed), as the stages that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.manifest import EvaluatorPin, Manifest
+from robustbench_spur.method import Method, Task, outputs_stage, track_of
+from robustbench_spur.parameters import Training
+from robustbench_spur.record import Identity, MethodPart, NetworkPart
+from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.splitref import OpenSplit
+from robustbench_spur.stage import Stage
+from robustbench_spur.store import canonical, content_hash
+from robustbench_spur.types import SplitTable
+
+PATIENTS_OF = {"train": "training", "validation": "validation", "adapt": "adapt", "test": "test"}
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What the user asked for in one cell, checked and complete.
+
+    Args:
+        manifest: of the board.
+        registry: where methods and evaluators are looked up.
+        plugin: the method's.
+        method: with its settings, shares of the budget worked out.
+        given: settings as the user gave them.
+        preset: name of the preset they started from, if any.
+        split: with its table.
+        backbone: name of the network.
+        image_size: in pixels.
+        pretrained: whether timm's published weights are the start.
+        weights_sha256: of the file of initial weights, if one is.
+        training: the budget.
+        selection: rule that picks the epoch.
+        evaluators: what measures.
+        seed: of training.
+        checkpoints: files of weights that stand in for a method's full training, by its name, with their hash.
+        numerics: kind of device and precision.
+    """
+
+    manifest: Manifest
+    registry: Registry
+    plugin: Plugin
+    method: Method
+    given: Mapping[str, Any]
+    preset: str | None
+    split: OpenSplit
+    backbone: str
+    image_size: int
+    pretrained: bool
+    weights_sha256: str | None
+    training: Training
+    selection: str
+    evaluators: tuple[EvaluatorPin, ...]
+    seed: int
+    checkpoints: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """For people: method, split and seed."""
+        return f"{self.plugin.name} on {self.split.ref.full}, seed {self.seed}"
+
+    @property
+    def identity(self) -> Identity:
+        """What makes the cell comparable to others but for the seed."""
+        draft = {"sha256": self.plugin.sha256} if self.plugin.origin == "file" else {}
+        stand_ins = {name: sha for name, (_, sha) in self.checkpoints.items()}
+        network = {
+            "backbone": self.backbone,
+            "image_size": self.image_size,
+            "pretrained": self.pretrained,
+            "weights_sha256": self.weights_sha256,
+            **({"checkpoints": stand_ins} if stand_ins else {}),
+        }
+        return Identity(
+            method={
+                "name": self.plugin.name,
+                "version": self.plugin.version,
+                "settings": self.method.hyper.model_dump(mode="json"),
+                **draft,
+            },
+            split={"name": self.split.ref.full, "version": self.split.ref.plugin.version, "sha256": self.split.sha256},
+            network=network,
+            training=self.training.model_dump(mode="json"),
+            selection=self.selection,
+            board=self.manifest.board,
+        )
+
+    def key(self, *, forced: bool) -> str:
+        """Hash of identity, seed and evaluators: what a finished cell is found by."""
+        evaluators = [pin.model_dump(mode="json") for pin in self.evaluators]
+        return content_hash([self.identity.sha256, self.seed, evaluators, forced])
+
+    @property
+    def track(self) -> str:
+        """Which annotations the method consumes."""
+        return track_of(tuple(self.plugin.literal("needs", ())))
+
+    @property
+    def training_partitions(self) -> tuple[str, ...]:
+        """Partitions that the method trains on."""
+        return ("train", "adapt") if "adapt" in self.method.needs else ("train",)
+
+    def method_part(self) -> MethodPart:
+        """The method, for the record."""
+        return MethodPart(
+            name=self.plugin.name,
+            version=int(self.plugin.version or 0),
+            origin=self.plugin.origin,
+            sha256=self.plugin.sha256,
+            given=dict(self.given),
+            settings=self.method.hyper.model_dump(mode="json"),
+            preset=self.preset,
+        )
+
+    def network_part(self, parameters: int | None) -> NetworkPart:
+        """The network, for the record."""
+        return NetworkPart(
+            backbone=self.backbone,
+            image_size=self.image_size,
+            pretrained=self.pretrained,
+            weights_sha256=self.weights_sha256,
+            parameters=parameters,
+        )
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a cell.
+
+    Args:
+        model: the last stage of the method's fit.
+        pixels: by partition.
+        outputs: predictions, by partition.
+        collected: what evaluators collect of the model, by (evaluator, partition).
+    """
+
+    model: Stage
+    pixels: Mapping[str, Stage]
+    outputs: Mapping[str, Stage]
+    collected: Mapping[tuple[str, str], Stage]
+
+    def all(self) -> tuple[Stage, ...]:
+        """The stages whose results the record is made from."""
+        return (*self.outputs.values(), *self.collected.values())
+
+
+def verdict(method: type[Method] | Method, table: SplitTable) -> str:
+    """Why a method is not itself on a split; empty where it is applicable.
+
+    Args:
+        method: declares in which partitions it needs every group.
+        table: of the split, with its declared groups.
+    """
+    counts = table.counts()
+    for partition in method.every_group_in:
+        if partition not in counts:
+            return f"the split has no {partition} partition"
+        empty = [group for group, n in counts[partition].items() if not n["examples"]]
+        if empty:
+            what = "group" if len(empty) == 1 else "groups"
+            verb = "has" if len(empty) == 1 else "have"
+            return f"{what} {' and '.join(empty)} {verb} no {PATIENTS_OF[partition]} patients"
+    return ""
+
+
+def build_stages(spec: CellSpec) -> Stages:
+    """The stages of a cell; nothing is computed."""
+    pixels = pixel_stages(spec.split, spec.image_size)
+    split = {**spec.split.ref.spec(), "sha256": spec.split.sha256}
+    partitions = {name: rows.digest() for name, rows in spec.split.table.partitions.items()}
+    network = {
+        "backbone": spec.backbone,
+        "channels": spec.split.dataset.channels,
+        "pretrained": spec.pretrained,
+        "weights_sha256": spec.weights_sha256,
+    }
+
+    def identify(method: Method) -> dict[str, Any]:
+        plugin = spec.registry.find("method", method.name)
+        hyper = method.hyper.resolved(spec.training)
+        settings = hyper.model_dump(mode="json")
+        return {"name": method.name, "version": plugin.version, "code": plugin.sha256, "settings": settings}
+
+    substitutes = {
+        name: Stage(
+            "import",
+            {"sha256": sha, "network": network, "split": split},
+            (),
+            f"take {name} from {path.name}",
+            {"weights": str(path)},
+        )
+        for name, (path, sha) in spec.checkpoints.items()
+    }
+    task = Task(
+        owner=spec.method,
+        training=spec.training,
+        data={"split": split, "partitions": partitions},
+        network=network,
+        seed=spec.seed,
+        selection=spec.selection,
+        identify=identify,
+        pixels=pixels,
+        substitutes=substitutes,
+        numerics=spec.numerics,
+    )
+    model = spec.method.fit(task)
+    outputs = {
+        name: outputs_stage(model, stage, name, features=False, numerics=spec.numerics)
+        for name, stage in pixels.items()
+    }
+    return Stages(model, pixels, outputs, _collections(spec, model, pixels, outputs, split))
+
+
+def _collections(
+    spec: CellSpec,
+    model: Stage,
+    pixels: Mapping[str, Stage],
+    outputs: Mapping[str, Stage],
+    split: Mapping[str, Any],
+) -> dict[tuple[str, str], Stage]:
+    stages = {}
+    for pin in spec.evaluators:
+        plugin = spec.registry.find("evaluator", pin.name)
+        if not plugin.literal("collects", ()):
+            continue
+        for partition in plugin.literal("partitions", ("test",)):
+            if partition not in pixels:
+                continue
+            spec_of = {
+                "evaluator": pin.name,
+                "version": pin.version,
+                "code": plugin.sha256,
+                "parameters": pin.parameters,
+                "partition": partition,
+                "split": dict(split),
+                **spec.numerics,
+            }
+            parents = (model, pixels[partition], outputs[partition])
+            title = f"{pin.name} of {spec.plugin.name} on {partition}, seed {spec.seed}"
+            stages[pin.name, partition] = Stage("collect", spec_of, parents, title)
+    return stages
+
+
+def pixel_stages(split: OpenSplit, size: int) -> dict[str, Stage]:
+    """The stage that makes the images of each partition; the same for all splits that share the partition."""
+    stages = {}
+    ref = split.ref
+    table_spec = {**ref.spec(), "sha256": split.sha256}
+    for name, rows in split.table.partitions.items():
+        spec = {
+            "dataset": ref.dataset,
+            "version": ref.plugin.version,
+            "code": ref.plugin.sha256,
+            "parameters": dict(ref.given),
+            "fingerprint": split.dataset.fingerprint(),
+            "rows": rows.digest(with_extra=True),
+            "partition": name,
+            "size": size,
+        }
+        title = f"images of {ref.full} {name}, {size} pixels"
+        stages[name] = Stage("pixels", spec, (), title, {"split": canonical(table_spec)})
+    return stages

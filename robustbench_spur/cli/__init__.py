@@ -1,0 +1,78 @@
+"""The command ``spurbench``: one file per verb."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from robustbench_spur.types import SpurbenchError
+
+VERBS = {
+    "list": "methods, splits and evaluators, and whether they are in order",
+    "describe": "what a method, split or evaluator is, needs and can be set to",
+    "run": "methods against splits; what is done already is not done again",
+    "status": "what is done, failed, stale or missing on the board",
+    "leaderboard": "the ranked table, and the page",
+    "export": "the trained weights of a cell as safetensors",
+    "cache": "what the results and caches take",
+    "clean": "free what can be made again",
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where help is."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """End with exit code 2."""
+        raise SpurbenchError(f"{message[0].upper()}{message[1:]}. Run: {self.prog} --help")
+
+
+def make_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser; only the options of the verb asked for are added, so that help is there at once."""
+    parser = Parser(
+        prog="spurbench",
+        description="Benchmark of shortcut learning in medical imaging: does the model cheat, and what stops it?",
+        epilog="Results live in $SPURBENCH_HOME (default: the platform's folder for user data).",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    for name, summary in VERBS.items():
+        sub = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name == verb:
+            importlib.import_module(f"{__name__}.{name}").add_arguments(sub)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the command.
+
+    Returns:
+        0 where all went well, 1 where a cell failed or a check found a fault, 2 for bad input, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((argument for argument in given if argument in VERBS), None)
+    try:
+        parser = make_parser(verb)
+        options = parser.parse_args(given)
+        if options.version:
+            from importlib.metadata import version
+
+            print(f"spurbench {version('robustbench-spur')}")
+            return 0
+        if options.verb is None:
+            parser.print_help()
+            return 0
+        code: int = importlib.import_module(f"{__name__}.{options.verb}").main(options)
+        return code
+    except SpurbenchError as error:
+        print(f"spurbench: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("spurbench: stopped. What was finished is kept; run the same command again to go on.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

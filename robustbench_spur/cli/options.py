@@ -1,0 +1,138 @@
+"""Options that several verbs share, and the way from their text to a request."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.home import Home
+from robustbench_spur.types import SpurbenchError
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``, of every verb that reads."""
+    parser.add_argument("--json", action="store_true", help="print a JSON list in place of a table")
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """``--plugin``, of every verb that looks plugins up."""
+    parser.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE", help="a draft of a plugin; may be repeated"
+    )
+
+
+def add_board(parser: argparse.ArgumentParser) -> None:
+    """``--board``, of every verb that reads a manifest."""
+    parser.add_argument("--board", default="v1", help="board version (default: %(default)s)")
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """What names cells: method, split, seed and all that is part of a row's identity."""
+    parser.add_argument("--method", nargs="+", default=["all"], metavar="NAME", help="names, or all (default)")
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        default=["all"],
+        metavar="SPLIT",
+        help="[dataset/]split[@rho], or all the board's splits whose data are present (default)",
+    )
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="of training (default: 0)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of the method or the budget",
+    )
+    parser.add_argument(
+        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
+    )
+    parser.add_argument("--preset", help="a method's preset to start from, such as a paper's values")
+    parser.add_argument("--evaluator", nargs="+", default=[], metavar="NAME", help="names (default: all the board's)")
+    parser.add_argument("--backbone", help="a timm model, or smallcnn (default: the board's)")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="(default: the board's)")
+    parser.add_argument(
+        "--pretrained", action=argparse.BooleanOptionalAction, default=None, help="start from timm's published weights"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="safetensors file of backbone weights to start from"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="METHOD=FILE",
+        help="safetensors weights that stand in for a method's full training, such as erm=mine.safetensors",
+    )
+    parser.add_argument(
+        "--selection", help="rule that picks the epoch: last, validation_accuracy (default: the board's)"
+    )
+    parser.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="DATASET=PATH", help="where a dataset's files lie"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="run also where a method is not applicable (degenerate)")
+    add_board(parser)
+    add_plugins(parser)
+
+
+def pairs(texts: list[str], option: str) -> dict[str, str]:
+    """Split ``NAME=VALUE`` texts.
+
+    Raises:
+        SpurbenchError: a text without a name or an equals sign.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name and value):
+            raise SpurbenchError(f"Expected {option} NAME=VALUE, found {text!r}.")
+        found[name] = value
+    return found
+
+
+def literal(text: str) -> Any:
+    """A setting's value: JSON where it is (numbers, true, lists), else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def request_of(options: argparse.Namespace, *, again: bool = False) -> Any:
+    """The request that the options make."""
+    from robustbench_spur.plan import Request
+
+    return Request(
+        methods=tuple(options.method),
+        splits=tuple(options.split),
+        seeds=tuple(dict.fromkeys(options.seed)),
+        settings={name: literal(value) for name, value in pairs(options.set, "--set").items()},
+        split_settings={name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()},
+        preset=options.preset,
+        evaluators=tuple(options.evaluator),
+        backbone=options.backbone,
+        image_size=options.image_size,
+        pretrained=options.pretrained,
+        weights=options.weights,
+        checkpoints={name: Path(value) for name, value in pairs(options.checkpoint, "--checkpoint").items()},
+        selection=options.selection,
+        board=options.board,
+        data={name: Path(value).expanduser() for name, value in pairs(options.data, "--data").items()},
+        plugin_files=tuple(options.plugin),
+        device=options.device,
+        force=options.force,
+        again=again,
+        home=Home.default(),
+    )
+
+
+def print_json(rows: list[dict[str, Any]]) -> None:
+    """Print a JSON list; NaN cannot be in it."""
+    json.dump(rows, sys.stdout, indent=1, allow_nan=False, ensure_ascii=False, default=str)
+    print()

@@ -1,0 +1,62 @@
+"""Where everything that is not code lives: records, predictions, artifacts, cached pixels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("pixels", "artifacts", "trajectories", "scores")
+"""Folders that can be freed and are made again on demand. Records and their predictions are not among them."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The user's folder of results.
+
+    Args:
+        root: its place; made when first written to.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """``$SPURBENCH_HOME``, or the platform's folder for user data."""
+        given = os.environ.get("SPURBENCH_HOME")
+        if given:
+            return cls(Path(given).expanduser().resolve())
+        import platformdirs
+
+        return cls(Path(platformdirs.user_data_dir("spurbench", appauthor=False)))
+
+    @property
+    def records(self) -> Path:
+        """One JSON file per record."""
+        return self.root / "records"
+
+    @property
+    def predictions(self) -> Path:
+        """One npz file per record."""
+        return self.root / "predictions"
+
+    @property
+    def pages(self) -> Path:
+        """Generated leaderboard pages."""
+        return self.root / "leaderboards"
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes of every folder, by name."""
+        out = {}
+        for name in (*KINDS, "records", "predictions", "leaderboards"):
+            files = [path for path in (self.root / name).rglob("*") if path.is_file()]
+            out[name] = (len(files), sum(path.stat().st_size for path in files))
+        return out
+
+    def clean(self, kinds: tuple[str, ...] = KINDS) -> int:
+        """Remove folders that can be made again; returns the bytes freed."""
+        freed = sum(size for name, (_, size) in self.sizes().items() if name in kinds)
+        for kind in kinds:
+            shutil.rmtree(self.root / kind, ignore_errors=True)
+        return freed

@@ -1,0 +1,173 @@
+"""Reads plugin classes from source with :mod:`ast`: names, versions, docstrings and settings, without running anything."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.evaluators.metric import Metric
+from robustbench_spur.parameters import Choice, LogUniform, Share, Uniform
+
+CONSTRUCTORS: dict[str, Callable[..., Any]] = {
+    "Choice": Choice,
+    "LogUniform": LogUniform,
+    "Metric": Metric,
+    "Share": Share,
+    "Uniform": Uniform,
+    "float": float,
+}
+SETTINGS_CLASSES = ("Hyperparameters", "Parameters")
+
+
+@dataclass(frozen=True)
+class SettingSource:
+    """One field of a settings class as the source states it.
+
+    Args:
+        name: of the field.
+        type: its annotation, as text.
+        default: its default, a :class:`~robustbench_spur.parameters.Share`, or source text.
+        doc: its doc line.
+        bounds: such as ``{"above": 0}``.
+        search: the declared search range, None where there is none.
+    """
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+    bounds: dict[str, float]
+    search: Any
+
+    @property
+    def range(self) -> str:
+        """The allowed values, in words; empty where anything of the type goes."""
+        words = {"above": "> {}", "at_least": ">= {}", "below": "< {}", "at_most": "<= {}"}
+        return ", ".join(words[bound].format(value) for bound, value in self.bounds.items())
+
+
+@dataclass(frozen=True)
+class PluginSource:
+    """One plugin class as its source states it.
+
+    Args:
+        kind: ``"method"``, ``"evaluator"`` or ``"dataset"``.
+        class_name: name of the class.
+        line: where it begins.
+        doc: docstring of the module, or of the class where the module has none.
+        literals: class attributes, by name.
+        settings: fields of its settings class.
+    """
+
+    kind: str
+    class_name: str
+    line: int
+    doc: str
+    literals: dict[str, Any]
+    settings: list[SettingSource] = field(default_factory=list)
+
+
+def read_plugins(path: Path) -> list[PluginSource]:
+    """Every plugin class in a file: a top-level class whose body states ``name`` and ``version``.
+
+    Raises:
+        SyntaxError: the file is not Python.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    constants = _assignments(tree.body, {})
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    doc = ast.get_docstring(tree) or ""
+    found = []
+    for node in classes.values():
+        literals = _assignments(node.body, constants)
+        if isinstance(literals.get("name"), str) and "version" in literals:
+            kind = "evaluator" if "metrics" in literals else "dataset" if "splits" in literals else "method"
+            text = doc or ast.get_docstring(node) or ""
+            found.append(
+                PluginSource(kind, node.name, node.lineno, text, literals, _settings(node, classes, constants))
+            )
+    return found
+
+
+def _assignments(body: list[ast.stmt], constants: Mapping[str, Any]) -> dict[str, Any]:
+    values = {}
+    for statement in body:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target, value = statement.targets[0], statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            target, value = statement.target, statement.value
+        else:
+            continue
+        if isinstance(target, ast.Name):
+            values[target.id] = evaluate(value, constants)
+    return values
+
+
+def evaluate(node: ast.expr, constants: Mapping[str, Any]) -> Any:
+    """The value of a literal expression; its source text where it is more than a literal."""
+    try:
+        return _evaluate(node, constants)
+    except (ValueError, TypeError, KeyError):
+        return ast.unparse(node)
+
+
+def _evaluate(node: ast.expr, constants: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in CONSTRUCTORS:
+            keywords = {k.arg: _evaluate(k.value, constants) for k in node.keywords if k.arg}
+            return CONSTRUCTORS[name](*(_evaluate(a, constants) for a in node.args), **keywords)
+        case ast.Tuple(elts=elements):
+            return tuple(_evaluate(e, constants) for e in elements)
+        case ast.List(elts=elements):
+            return [_evaluate(e, constants) for e in elements]
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return {_evaluate(k, constants): _evaluate(v, constants) for k, v in pairs if k is not None}
+        case ast.Name(id=name):
+            return constants[name]
+        case _:
+            return ast.literal_eval(node)
+
+
+def _settings(
+    node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], constants: Mapping[str, Any]
+) -> list[SettingSource]:
+    """Fields of the settings class: nested in the plugin class, or named by an assignment there."""
+    for statement in node.body:
+        if isinstance(statement, ast.ClassDef) and statement.name in SETTINGS_CLASSES:
+            return _fields(statement, constants)
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        named = any(isinstance(target, ast.Name) and target.id in SETTINGS_CLASSES for target in targets)
+        value = getattr(statement, "value", None)
+        if named and isinstance(value, ast.Name) and value.id in classes:
+            return _fields(classes[value.id], constants)
+    return []
+
+
+def _fields(node: ast.ClassDef, constants: Mapping[str, Any]) -> list[SettingSource]:
+    fields = []
+    for statement in node.body:
+        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+            continue
+        call = statement.value
+        default, doc, bounds, search = None, "", {}, None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("parameter", "Field"):
+            keywords = {k.arg: evaluate(k.value, constants) for k in call.keywords if k.arg}
+            positional = [evaluate(argument, constants) for argument in call.args]
+            default = positional[0] if positional else keywords.get("default")
+            doc = str(positional[1] if len(positional) > 1 else keywords.get("description", ""))
+            renamed = {"gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
+            keywords = {renamed.get(name, name): value for name, value in keywords.items()}
+            bounds = {b: keywords[b] for b in ("above", "at_least", "below", "at_most") if b in keywords}
+            search = keywords.get("search")
+        elif call is not None:
+            default = evaluate(call, constants)
+        fields.append(
+            SettingSource(statement.target.id, ast.unparse(statement.annotation), default, doc, bounds, search)
+        )
+    return fields

@@ -1,0 +1,156 @@
+"""Networks: timm's backbones by name, a small one of the project's own, normalisation inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustbench_spur.types import SpurbenchError, nearest
+
+SMALL = "smallcnn"
+
+
+class SmallCNN(nn.Module):
+    """Six convolutions with batch normalisation, then average and maximum over the image: for images of about 64 pixels.
+
+    The maximum lets one small bright object speak; timm's networks are 20 times slower at this size on a CPU.
+
+    Args:
+        channels: of the images.
+    """
+
+    num_features = 128
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width, stride in ((16, 2), (32, 2), (32, 1), (48, 2), (48, 1), (64, 1)):
+            layers += [
+                nn.Conv2d(channels, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of shape (b, 128)."""
+        maps = self.layers(images)
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+class Classifier(nn.Module):
+    """Images in [0, 1] to logits: normalisation, backbone, linear head.
+
+    Args:
+        backbone: images to features of shape (b, ``features``).
+        features: width of the last layer's input.
+        classes: width of its output.
+        mean: per channel, of images in [0, 1].
+        std: per channel.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(features, classes)
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Input of the last layer, shape (b, features)."""
+        pooled: torch.Tensor = self.backbone((images - self.mean) / self.std)
+        return pooled
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (b, classes)."""
+        logits: torch.Tensor = self.head(self.features(images))
+        return logits
+
+
+def check_backbone(name: str) -> None:
+    """Check that a backbone of that name can be built.
+
+    Raises:
+        SpurbenchError: neither timm nor this project has it.
+    """
+    if name == SMALL:
+        return
+    import timm
+
+    known = timm.list_models()
+    if name.split(".", maxsplit=1)[0] not in known:
+        raise SpurbenchError(
+            f"Unknown backbone {name!r}. {nearest(name, [SMALL, *known]).split('Known')[0]}Expected {SMALL!r} or one of"
+            f" timm's {len(known)} models."
+        )
+
+
+def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = None) -> Classifier:
+    """A classifier with the initial weights that its seed gives.
+
+    Args:
+        network: ``backbone``, ``channels``, ``seed``, ``pretrained``, ``mean`` and ``std``.
+        classes: number of classes.
+        weights: a safetensors file of backbone weights to start from.
+
+    Returns:
+        A module in training mode on the CPU. The global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(network["seed"]))
+        name, channels = str(network["backbone"]), int(network["channels"])
+        if name == SMALL:
+            backbone: nn.Module = SmallCNN(channels)
+        else:
+            import timm
+
+            backbone = timm.create_model(name, pretrained=bool(network["pretrained"]), in_chans=channels, num_classes=0)
+        if weights is not None:
+            load_backbone(backbone, weights)
+        features: Any = backbone.num_features
+        return Classifier(backbone, int(features), classes, list(network["mean"]), list(network["std"]))
+
+
+def load_backbone(backbone: nn.Module, path: Path) -> None:
+    """Load backbone weights from a safetensors file; the head's are left out.
+
+    Raises:
+        SpurbenchError: unreadable file, missing or misshapen weights.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise SpurbenchError(f"Expected a safetensors file at {path}: {error}") from error
+    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+    own = backbone.state_dict()
+    missing = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    if missing:
+        raise SpurbenchError(
+            f"{path} lacks {len(missing)} of the backbone's {len(own)} weights in the right shape, such as {missing[0]!r}."
+        )
+    backbone.load_state_dict({name: state[name] for name in own})
+
+
+def load_classifier(model: Classifier, state: Mapping[str, torch.Tensor], where: str) -> Classifier:
+    """Load all weights of a classifier.
+
+    Raises:
+        SpurbenchError: names or shapes differ.
+    """
+    try:
+        model.load_state_dict(dict(state))
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        detail = lines[1].strip() if len(lines) > 1 else lines[0]
+        raise SpurbenchError(f"The weights in {where} do not fit the network: {detail}") from error
+    return model

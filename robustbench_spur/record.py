@@ -1,0 +1,256 @@
+"""What a cell leaves behind: one JSON file and one file of predictions, append-only, its hash in its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.store import content_hash, file_sha256, read_arrays, write_arrays
+from robustbench_spur.types import Groups, SpurbenchError
+
+ROWS = ("ids", "labels", "attributes", "clusters", "logits")
+SCHEMA_VERSION = 1
+"""Shape of a record. Raised when a field changes its meaning; older records are migrated on reading."""
+
+
+class Part(BaseModel):
+    """Base of a record's parts: unknown fields, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class MethodPart(Part):
+    """The method that ran."""
+
+    name: str
+    version: int
+    origin: str = Field(description="'built-in', a distribution with its version, or 'file'")
+    sha256: str = Field(description="of its source file")
+    given: dict[str, Any] = Field(description="settings as the user gave them")
+    settings: dict[str, Any] = Field(description="what they came to")
+    preset: str | None = None
+
+
+class SplitPart(Part):
+    """The data that it met."""
+
+    name: str = Field(description="in full, as dataset/split@rho")
+    version: int
+    sha256: str = Field(description="of the id/label/group/patient table")
+    fingerprint: str = Field(description="of the user's source files; empty for an embedded dataset")
+    classes: tuple[str, ...]
+    attribute: str
+    values: tuple[str, ...]
+    counts: dict[str, dict[str, dict[str, int]]] = Field(description="examples and patients by partition and group")
+    pixel_means: dict[str, list[list[float]]] = Field(description="mean 8 x 8 table of the images, by partition")
+    notes: tuple[str, ...]
+
+
+class NetworkPart(Part):
+    """The network that was trained."""
+
+    backbone: str
+    image_size: int
+    pretrained: bool
+    weights_sha256: str | None = Field(description="of the file of initial weights")
+    parameters: int | None = Field(description="number of trained numbers")
+
+
+class StagePart(Part):
+    """One stage that the cell needed."""
+
+    key: str
+    kind: str
+    title: str
+    cached: bool = Field(description="whether it was there already when the cell ran")
+    cost: dict[str, float] = Field(description="wall_seconds, cpu_seconds, peak_memory_bytes of when it was computed")
+
+
+class ErrorPart(Part):
+    """Why a cell failed."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class PredictionsPart(Part):
+    """The file of per-example predictions."""
+
+    file: str
+    sha256: str
+
+
+def read_predictions(arrays: Mapping[str, NDArray[Any]], split: SplitPart, partition: str) -> Predictions:
+    """The predictions of one partition, from the arrays of a record's file; no data set is needed."""
+    prefix = f"{partition}/"
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    groups = Groups(split.classes, split.attribute, split.values)
+    rows = [own.pop(name) for name in ROWS]
+    return Predictions(rows[0], rows[1], rows[2], rows[3], rows[4], groups, own)
+
+
+def predictions_arrays(partition: str, predictions: Predictions) -> dict[str, NDArray[Any]]:
+    """The predictions of one partition as arrays for the file, under names that begin with the partition's."""
+    rows = {name: getattr(predictions, name) for name in ROWS}
+    return {f"{partition}/{name}": array for name, array in {**rows, **predictions.arrays}.items()}
+
+
+class Identity(Part):
+    """All that makes two cells comparable but for the seed: the hash of this is ``config_hash``."""
+
+    method: dict[str, Any]
+    split: dict[str, Any]
+    network: dict[str, Any]
+    training: dict[str, Any]
+    selection: str
+    board: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the identity."""
+        return content_hash(self.model_dump(mode="json"))
+
+
+class Record(Part):
+    """One cell: (method with its settings, split, network, seed), measured."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["done", "failed", "not_applicable"]
+    reason: str = Field(description="why it is not done; empty where it is")
+    board: str
+    board_status: str
+    cell: str = Field(description="hash of identity, seed and evaluators: a cell with this hash need not run again")
+    config_hash: str = Field(description="hash of the identity; the same for all seeds")
+    identity: Identity
+    method: MethodPart
+    split: SplitPart | None = Field(description="None where the data could not be read")
+    network: NetworkPart
+    training: dict[str, Any] = Field(description="the budget as the cell used it")
+    selection: str
+    selected_epoch: int | None = None
+    seed: int
+    track: str
+    off_board: tuple[str, ...] = Field(description="what of it is not the board's: such a record is not ranked")
+    degenerate: bool = Field(default=False, description="forced to run where it is not applicable")
+    training_partitions: tuple[str, ...] = Field(
+        description="partitions it trained on: their metrics are training metrics"
+    )
+    evaluators: dict[str, dict[str, Any]] = Field(description="version and parameters, by name")
+    metrics: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="{partition: {evaluator: {metric: {value, low, high}}}}"
+    )
+    details: dict[str, dict[str, Any]] = Field(default_factory=dict, description="{partition: {evaluator: ...}}")
+    cross_checks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="the same quantities by other libraries: {partition: {evaluator: ...}}"
+    )
+    history: list[dict[str, Any]] = Field(default_factory=list, description="of the last training, one entry per epoch")
+    notes: dict[str, Any] = Field(default_factory=dict, description="what the method's stages noted, by stage title")
+    stages: list[StagePart] = Field(default_factory=list)
+    cost: dict[str, float] = Field(default_factory=dict, description="sums over all stages, shared ones included")
+    error: ErrorPart | None = None
+    predictions: PredictionsPart | None = None
+    model: str | None = Field(default=None, description="key of the stage that is the model")
+    provenance: dict[str, Any]
+    started: str
+    finished: str
+
+
+class RecordStore:
+    """The records of a home.
+
+    Args:
+        records: folder of JSON files.
+        predictions: folder of npz files.
+    """
+
+    def __init__(self, records: Path, predictions: Path) -> None:
+        self.records, self.predictions = records, predictions
+
+    def add(self, record: Record) -> Path:
+        """Write a record at once; an equal record that is there already stays.
+
+        Returns:
+            The record's file.
+        """
+        text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        path = self.records / f"{record.method.name}-{digest[:24]}.json"
+        self.records.mkdir(parents=True, exist_ok=True)
+        temporary = self.records / f".{digest}.{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+        return path
+
+    def add_predictions(self, cell: str, arrays: Mapping[str, NDArray[Any]]) -> PredictionsPart:
+        """Write the predictions of a cell, before its record."""
+        draft = self.predictions / f".{cell}.{os.getpid()}.npz"
+        write_arrays(draft, arrays)
+        digest = file_sha256(draft)
+        name = f"{cell[:24]}-{digest[:16]}.npz"
+        draft.replace(self.predictions / name)
+        return PredictionsPart(file=name, sha256=digest)
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records, oldest first.
+
+        Raises:
+            SpurbenchError: a file does not hold a record; it is named.
+        """
+        loaded = [self.read(path) for path in sorted(self.records.glob("*.json"))]
+        yield from sorted(loaded, key=lambda record: record.finished)
+
+    def read(self, path: Path) -> Record:
+        """Read one record and check the hash in its name.
+
+        Raises:
+            SpurbenchError: not a record, changed after it was written, or of a newer schema.
+        """
+        text = path.read_text(encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if not path.stem.endswith(digest[:24]):
+            raise SpurbenchError(
+                f"{path} was changed after it was written: its name does not match its content. Remove it."
+            )
+        try:
+            content = json.loads(text)
+            if content.get("schema_version", 0) > SCHEMA_VERSION:
+                found = content["schema_version"]
+                raise SpurbenchError(f"{path} has schema {found}, this version reads up to {SCHEMA_VERSION}. Upgrade.")
+            return Record.model_validate(content)
+        except (ValidationError, json.JSONDecodeError) as error:
+            raise SpurbenchError(f"Expected a record in {path}: {str(error).splitlines()[0]}") from error
+
+    def arrays(self, record: Record) -> dict[str, NDArray[Any]]:
+        """The predictions of a record.
+
+        Raises:
+            SpurbenchError: the file is missing or was changed.
+        """
+        if record.predictions is None:
+            raise SpurbenchError(
+                f"The record of {record.method.name} on {record.identity.split['name']} has no predictions."
+            )
+        path = self.predictions / record.predictions.file
+        if not path.is_file():
+            raise SpurbenchError(f"Expected predictions at {path}, found none. Run the cell again with --again.")
+        if file_sha256(path) != record.predictions.sha256:
+            raise SpurbenchError(f"{path} was changed after it was written. Run the cell again with --again.")
+        return read_arrays(path)
+
+    def latest(self) -> dict[str, Record]:
+        """The newest record of every cell."""
+        return {record.cell: record for record in self}

@@ -1,0 +1,80 @@
+"""What a stage needs beside its spec: where things lie on this machine and what computes. Never part of a result's name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robustbench_spur.home import Home
+from robustbench_spur.store import Store
+from robustbench_spur.types import SpurbenchError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(asked: str) -> str:
+    """The device to compute on: as asked, or the best there is (cuda, mps, cpu).
+
+    Raises:
+        SpurbenchError: the device asked for is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    kind = asked.split(":", maxsplit=1)[0]
+    if kind not in there:
+        raise SpurbenchError(f"Expected a device among {', '.join(DEVICES)} (or cuda:N), found {asked!r}.")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there[kind] or (":" in asked and not (asked.split(":")[1].isdigit() and int(asked.split(":")[1]) < count)):
+        raise SpurbenchError(f"Device {asked!r} is not available here. Leave --device out to use what there is.")
+    return asked
+
+
+def numerics(device: str) -> dict[str, str]:
+    """What of the device changes the bits of a result: its kind and the precision of training."""
+    kind = device.split(":", maxsplit=1)[0]
+    return {"device": kind, "precision": "bfloat16" if kind == "cuda" else "float32"}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a plan is carried out.
+
+    Args:
+        home: folder of results.
+        device: such as ``"cpu"`` or ``"cuda:0"``.
+        threads: of one stage on the CPU.
+        plugin_files: drafts given by path.
+        data: place of the user's files, by dataset.
+        weights: file of initial backbone weights, if the plan names one.
+    """
+
+    home: Home
+    device: str = "cpu"
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    plugin_files: tuple[Path, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)
+    weights: Path | None = None
+
+    @property
+    def artifacts(self) -> Store:
+        """Results of stages."""
+        return Store(self.home.root / "artifacts")
+
+    @property
+    def pixels(self) -> Store:
+        """Images, ready to be read."""
+        return Store(self.home.root / "pixels")
+
+    @property
+    def scores(self) -> Store:
+        """Resampled values of every metric."""
+        return Store(self.home.root / "scores")
+
+    def store_of(self, kind: str) -> Store:
+        """Where results of a kind of stage are kept."""
+        return self.pixels if kind == "pixels" else self.artifacts

@@ -1,0 +1,126 @@
+"""From predictions to numbers with intervals. The same code scores a run, a record read again, and a user's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.evaluators.base import Evaluator, Predictions
+from robustbench_spur.evaluators.metric import Metric
+from robustbench_spur.manifest import Bootstrap, EvaluatorPin
+from robustbench_spur.registry import Registry
+from robustbench_spur.statistics import estimate, resample
+from robustbench_spur.store import Store, content_hash, write_arrays
+from robustbench_spur.types import Estimate, SpurbenchError, nearest
+
+Floats = NDArray[np.float64]
+
+
+def load_evaluators(registry: Registry, pins: tuple[EvaluatorPin, ...]) -> list[Evaluator]:
+    """The evaluators with the settings of their pins.
+
+    Raises:
+        SpurbenchError: unknown evaluator, another version than the pin's, or settings out of range.
+    """
+    loaded = []
+    for pin in pins:
+        plugin = registry.find("evaluator", pin.name)
+        evaluator_class = plugin.load()
+        if plugin.version != pin.version:
+            raise SpurbenchError(
+                f"Expected evaluator {pin.name!r} v{pin.version} (the board's), found v{plugin.version}. Install that version."
+            )
+        try:
+            parameters = evaluator_class.Parameters.model_validate(pin.parameters)
+        except ValueError as error:
+            raise SpurbenchError(f"Settings of evaluator {pin.name!r}: {str(error).splitlines()[2].strip()}") from error
+        loaded.append(evaluator_class(parameters))
+    return loaded
+
+
+def metric_of(evaluator: Evaluator, name: str) -> Metric:
+    """The definition of a metric; a member of a family has the family's.
+
+    Raises:
+        SpurbenchError: the evaluator has no such metric.
+    """
+    family = name.split(":", 1)[0] + ":"
+    for key in (name, family):
+        if key in evaluator.metrics:
+            return evaluator.metrics[key]
+    raise SpurbenchError(
+        f"Evaluator {evaluator.name!r} has no metric {name!r}. {nearest(name, list(evaluator.metrics))}"
+    )
+
+
+def point(evaluator: Evaluator, predictions: Predictions) -> dict[str, float]:
+    """Every metric on the patients themselves; NaN where undefined."""
+    ones = np.ones((1, len(predictions.patients)))
+    return {name: float(values[0]) for name, values in evaluator.measure(predictions, ones).items()}
+
+
+class Scorer:
+    """Measures predictions with intervals, and keeps what every resampling gave, so that a table is there at once.
+
+    Args:
+        cache: where the resampled values are kept; they can be made again from the predictions.
+        bootstrap: how intervals are made.
+    """
+
+    def __init__(self, cache: Store, bootstrap: Bootstrap) -> None:
+        self.cache, self.bootstrap = cache, bootstrap
+
+    def replicates(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Floats]:
+        """Every metric under every resampling of the patients, each of shape (replicates,).
+
+        Args:
+            evaluator: with its settings.
+            predictions: of one partition.
+            name: hash of the predictions' file and the partition: what the values are kept under.
+        """
+        parameters = evaluator.parameters.model_dump(mode="json")
+        key = content_hash(
+            [name, evaluator.name, evaluator.version, parameters, self.bootstrap.model_dump(mode="json")]
+        )
+        if not self.cache.has(key):
+            values = resample(
+                lambda counts: evaluator.measure(predictions, counts),
+                len(predictions.patients),
+                self.bootstrap.replicates,
+                self.bootstrap.seed,
+            )
+            with self.cache.making(key) as (folder, _):
+                write_arrays(folder / "arrays.npz", values)
+        return self.cache.arrays(key)
+
+    def score(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Estimate]:
+        """Every metric with its interval.
+
+        Args:
+            evaluator: with its settings.
+            predictions: of one partition, with the arrays that the evaluator collects.
+            name: see :meth:`replicates`.
+
+        Raises:
+            SpurbenchError: the predictions lack an array that the evaluator collects.
+        """
+        missing = [array for array in evaluator.collects if array not in predictions.arrays]
+        if missing:
+            raise SpurbenchError(f"Evaluator {evaluator.name!r} needs {missing}, which these predictions do not have.")
+        values = point(evaluator, predictions)
+        spread = self.replicates(evaluator, predictions, name)
+        support, confidence = evaluator.support(predictions), self.bootstrap.confidence
+        return {
+            metric: estimate(
+                metric_of(evaluator, metric), value, spread[metric], confidence, patients=support.get(metric)
+            )
+            for metric, value in values.items()
+        }
+
+
+def as_json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """Estimates as JSON values."""
+    return {name: value.as_dict() for name, value in estimates.items()}

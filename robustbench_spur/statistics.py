@@ -1,0 +1,366 @@
+"""Resampling of patients, intervals, paired comparisons and ranks, in numpy alone.
+
+Slices of one patient are not independent, so patients are resampled, not slices. A resampling is a row of counts:
+how often each patient was drawn. Every statistic here is a function of such rows, computed from one sum per
+patient and a matrix product, so that 2,000 resamplings cost milliseconds and compare methods in pairs.
+
+Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993 (cluster, percentile); A. Davison and
+D. Hinkley, Bootstrap Methods and their Application, 1997, chapters 4 (the +1 of a p value) and 5 (basic interval);
+S. Holm, Scandinavian Journal of Statistics 6, 1979 (step-down adjustment).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.evaluators.metric import Metric
+from robustbench_spur.types import Estimate, SpurbenchError, finite
+
+Floats = NDArray[np.float64]
+
+MINIMUM_DEFINED = 0.9
+"""Share of resamplings that must be defined. A group of three patients is lost in 5 % of them, one of two in 13 %:
+an interval from one or two patients would be an interval over those two values, and is refused."""
+
+BLOCK_BYTES = 8_000_000
+"""Size of the intermediate arrays of a block of resamplings, in bytes: about a processor's cache."""
+
+COUNTS_BYTES = 128_000_000
+"""Size that the counts of resamplings drawn together may have, in bytes."""
+
+
+def blocks(rows: int, bytes_per_row: int, limit: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Cut ``rows`` resamplings into slices whose arrays stay below ``limit`` bytes (or hold a single row).
+
+    >>> [(part.start, part.stop) for part in blocks(5, 40, limit=80)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    step = max(1, limit // max(1, bytes_per_row))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def resample_counts(
+    patients: int, replicates: int, seed: int, strata: NDArray[Any] | None = None, *, first: int = 0
+) -> Floats:
+    """Draw patients with replacement, and count how often each was drawn.
+
+    The counts depend on these arguments only, so that two methods (and two evaluators) meet the same resamplings.
+    Resampling ``r`` is the same however many are drawn: many can be drawn in parts, by ``first``. The draws are made
+    from the raw words of Philox, whose stream numpy keeps from release to release (NEP 19).
+
+    Args:
+        patients: number of patients, at least 0.
+        replicates: number of resamplings.
+        seed: key of the Philox generator, at least 0.
+        strata: code of each patient's stratum, shape (patients,); each stratum keeps its number of patients. None
+            for a single stratum.
+        first: number of the first resampling.
+
+    Returns:
+        Counts, shape (replicates, patients); every row sums to ``patients``.
+
+    Raises:
+        SpurbenchError: a negative argument, or strata of another length.
+
+    >>> resample_counts(3, 2, seed=0).sum(axis=1).tolist()
+    [3.0, 3.0]
+    >>> bool((resample_counts(3, 4, seed=0)[2:] == resample_counts(3, 2, seed=0, first=2)).all())
+    True
+    """
+    if min(patients, replicates, seed, first) < 0:
+        raise SpurbenchError(f"Expected no negative number, found {patients=}, {replicates=}, {seed=}, {first=}.")
+    if strata is not None and len(strata) != patients:
+        raise SpurbenchError(f"Expected a stratum for each of {patients} patients, found {len(strata)}.")
+    codes = np.zeros(patients, np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
+    members = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    size, start = (np.repeat(column, sizes) for column in (sizes, np.cumsum(sizes) - sizes))
+    steps = -(-patients // 4)  # a step of Philox's counter gives four words
+    counts = np.empty((replicates, patients))
+    for part in blocks(replicates, 32 * patients):
+        rows = part.stop - part.start
+        generator = np.random.Philox(key=seed).advance((first + part.start) * steps)
+        words = generator.random_raw((rows, 4 * steps))[:, :patients]
+        uniform = (words >> np.uint64(11)) * 2.0**-53
+        drawn = members[start + (uniform * size).astype(np.int64)] + patients * np.arange(rows)[:, None]
+        counts[part] = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
+    return counts
+
+
+def resample(
+    measure: Callable[[Floats], dict[str, Floats]],
+    patients: int,
+    replicates: int,
+    seed: int,
+    strata: NDArray[Any] | None = None,
+) -> dict[str, Floats]:
+    """Every metric under every resampling, drawn and measured in blocks of bounded memory.
+
+    Args:
+        measure: from counts of shape (resamples, patients) to metrics of shape (resamples,).
+        patients: number of patients.
+        replicates: number of resamplings, at least 1.
+        seed: see :func:`resample_counts`.
+        strata: see :func:`resample_counts`.
+
+    Returns:
+        For each metric an array of shape (replicates,).
+
+    >>> means = resample(lambda counts: {"mean": counts @ np.array([0.0, 1.0]) / 2}, 2, 500, seed=0)
+    >>> sorted(set(means["mean"].tolist()))
+    [0.0, 0.5, 1.0]
+    """
+    if replicates < 1:
+        raise SpurbenchError(f"Expected at least one resampling, found {replicates}.")
+    parts = [
+        measure(resample_counts(patients, part.stop - part.start, seed, strata, first=part.start))
+        for part in blocks(replicates, 8 * patients, COUNTS_BYTES)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_counts(counts: Floats, patients: int) -> Floats:
+    """``counts`` if its shape is (resamples, patients) and no number is negative.
+
+    Raises:
+        SpurbenchError: otherwise.
+    """
+    if counts.ndim != 2 or counts.shape[1] != patients:
+        raise SpurbenchError(f"Expected counts of shape (resamples, {patients}), found {counts.shape}.")
+    if counts.size and counts.min() < 0:
+        raise SpurbenchError(f"Expected counts of 0 or more, found {counts.min()}.")
+    return counts
+
+
+def patient_sums(
+    patient: NDArray[np.int64],
+    patients: int,
+    codes: NDArray[np.int64],
+    cells: int,
+    weights: NDArray[Any] | None = None,
+) -> Floats:
+    """Sum ``weights`` over the examples of each patient in each cell.
+
+    Args:
+        patient: patient of each example, shape (n,), 0 to ``patients - 1``.
+        patients: number of patients.
+        codes: cell of each example (a group, a bin), shape (n,), 0 to ``cells - 1``.
+        cells: number of cells.
+        weights: shape (n,); ones if None.
+
+    Returns:
+        Shape (patients, cells). For resampling counts c, ``c @ sums`` are the sums over the resampled examples.
+
+    >>> patient_sums(np.array([0, 0, 1]), 2, np.array([0, 1, 1]), 2).tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
+    """
+    sums = np.bincount(patient * cells + codes, weights, minlength=patients * cells)
+    return sums.astype(np.float64).reshape(patients, cells)
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """``numerator / denominator`` element by element, NaN where the denominator is 0.
+
+    >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0])).tolist()
+    [0.5, nan]
+    """
+    out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out
+
+
+def group_means(
+    values: NDArray[Any],
+    patient: NDArray[np.int64],
+    group: NDArray[np.int64],
+    groups: int,
+    counts: Floats,
+) -> Floats:
+    """Mean of ``values`` in each group under each resampling; of 0/1 correctness it is the group accuracy.
+
+    Args:
+        values: shape (n,), finite numbers or booleans.
+        patient: patient of each example, shape (n,).
+        group: group of each example, shape (n,), 0 to ``groups - 1``.
+        groups: number of declared groups.
+        counts: draws of each patient, shape (resamples, patients).
+
+    Returns:
+        Shape (resamples, groups); NaN where a resampling holds no example of a group.
+
+    >>> correct, nobody = np.array([True, False, True]), np.zeros(3, int)
+    >>> group_means(correct, np.array([0, 0, 1]), nobody, 2, np.array([[1.0, 1.0], [2.0, 0.0]])).tolist()
+    [[0.6666666666666666, nan], [0.5, nan]]
+    """
+    patients = counts.shape[1]
+    total = counts @ patient_sums(patient, patients, group, groups, values)
+    return ratio(total, counts @ patient_sums(patient, patients, group, groups))
+
+
+def estimate(
+    metric: Metric,
+    point: float,
+    replicates: NDArray[Any],
+    confidence: float = 0.95,
+    minimum_defined: float = MINIMUM_DEFINED,
+    *,
+    patients: int | None = None,
+    reason: str = "",
+) -> Estimate:
+    """A value with its bootstrap interval, or with the reason why there is none.
+
+    A percentile interval is [q_low, q_high] of the replicates. A basic interval, [2 point - q_high, 2 point - q_low],
+    takes away the upward bias of statistics such as ECE; it may therefore lie below the value. Both are clipped to
+    the metric's range. Where no replicate differs (every patient right, say), the bootstrap knows no interval: if
+    ``patients`` is given and the value is an end of the metric's range, the exact (Clopper-Pearson) bound for as
+    many patients that are all alike is given, and otherwise none.
+
+    Args:
+        metric: gives range and kind of interval.
+        point: value on the patients themselves; NaN where undefined.
+        replicates: values under resampling, shape (resamples,); NaN where undefined, and then left out.
+        confidence: in (0, 1).
+        minimum_defined: least share of defined replicates for an interval, in [0, 1].
+        patients: number of patients that the value is a mean over.
+        reason: why the point is undefined, where the caller knows.
+
+    >>> accuracy, spread = Metric("share of right answers"), np.arange(9) / 8
+    >>> estimate(accuracy, 0.5, spread, confidence=0.5)
+    Estimate(value=0.5, low=0.25, high=0.75, reason='')
+    >>> round(estimate(accuracy, 1.0, np.ones(11), patients=30).low, 3)
+    0.884
+    """
+    value = finite(point)
+    if value is None:
+        return Estimate(None, reason=reason or "undefined: a group, class or value that it needs has no example")
+    defined = replicates[np.isfinite(replicates)]
+    if not len(defined) or len(defined) < minimum_defined * len(replicates):
+        missing = len(replicates) - len(defined)
+        return Estimate(value, reason=f"no interval: undefined in {missing} of {len(replicates)} resamplings")
+    tail = (1 - confidence) / 2
+    if np.ptp(defined) <= 1e-12 * max(1.0, abs(value)):
+        return _without_spread(metric, value, tail, patients)
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    if metric.interval == "basic":
+        low, high = 2 * value - high, 2 * value - low
+    low, high = (float(np.clip(end, metric.low, metric.high)) for end in (low, high))
+    return Estimate(value, low, high)
+
+
+def _without_spread(metric: Metric, value: float, tail: float, patients: int | None) -> Estimate:
+    """The exact interval at an end of the metric's range, or none."""
+    if patients and value in (metric.low, metric.high) and math.isfinite(metric.high - metric.low):
+        reach = (metric.high - metric.low) * (1 - tail ** (1 / patients))
+        if value == metric.low:
+            return Estimate(value, value, value + reach)
+        return Estimate(value, value - reach, value)
+    return Estimate(value, reason="no interval: every resampling gives the same value")
+
+
+def paired_p_value(differences: NDArray[Any], minimum_defined: float = MINIMUM_DEFINED) -> float:
+    """Two-sided bootstrap p value of no difference: twice the smaller tail beyond zero, with one added to each.
+
+    Args:
+        differences: of two methods under the same resamplings, shape (resamples,); NaN is left out.
+        minimum_defined: least share of defined differences, in [0, 1].
+
+    Returns:
+        In (0, 1]; NaN where too few differences are defined.
+
+    >>> paired_p_value(np.array([0.1] * 19)), paired_p_value(np.zeros(19))
+    (0.1, 1.0)
+    """
+    defined = differences[np.isfinite(differences)]
+    if not len(defined) or len(defined) < minimum_defined * len(differences):
+        return math.nan
+    tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
+    return min(1.0, 2 * (int(tail) + 1) / (len(defined) + 1))
+
+
+def holm(p_values: Sequence[float] | NDArray[Any]) -> Floats:
+    """Holm's step-down adjusted p values, shape (tests,); NaN stays NaN and is no test.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
+    adjusted = np.full(p.shape, np.nan)
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return adjusted
+
+
+def replicates_to_rank(methods: int, alpha: float = 0.05) -> int:
+    """Fewest resamplings with which Holm's correction over all pairs of ``methods`` can find a difference.
+
+    >>> replicates_to_rank(4), replicates_to_rank(20)
+    (266, 8444)
+    """
+    pairs = methods * (methods - 1) // 2
+    return max(1, math.ceil(round((2 * pairs / alpha - 1) / MINIMUM_DEFINED, 6)))
+
+
+def ranks(
+    values: Sequence[float] | NDArray[Any],
+    replicates: NDArray[Any],
+    better: Literal["higher", "lower", "neither"],
+    alpha: float = 0.05,
+) -> list[tuple[int, int] | None]:
+    """Between which ranks each method lies, as far as the patients can tell.
+
+    Two methods differ where the paired bootstrap says so, Holm-corrected over all pairs, and the values point the
+    same way.
+
+    Args:
+        values: one per method, shape (methods,); NaN for a method that is not ranked.
+        replicates: under the same resamplings for all, shape (methods, resamples); NaN where undefined.
+        better: ``"higher"`` or ``"lower"``.
+        alpha: level of the whole table, in (0, 1).
+
+    Returns:
+        For each method ``(rank, rank_high)``: one more than the number of methods that are significantly better, and
+        the number of ranked methods less those that are significantly worse; None where the value is NaN.
+
+    Raises:
+        SpurbenchError: a metric without direction, or too few resamplings for so many methods.
+
+    >>> noise = np.random.default_rng(0).normal(0, 0.01, (3, 2000))
+    >>> ranks([0.9, 0.9, 0.5], noise + [[0.9], [0.9], [0.5]], "higher")
+    [(1, 2), (1, 2), (3, 3)]
+    """
+    if better == "neither":
+        raise SpurbenchError("Expected a metric of which higher or lower is better, found one of which neither is.")
+    value = np.asarray(values, np.float64) * (1 if better == "higher" else -1)
+    ranked = np.flatnonzero(~np.isnan(value))
+    needed = replicates_to_rank(len(ranked), alpha)
+    if replicates.shape[1] < needed:
+        raise SpurbenchError(
+            f"Expected at least {needed} resamplings to rank {len(ranked)} methods at {alpha}, "
+            f"found {replicates.shape[1]}. Draw more (replicates_to_rank says how many)."
+        )
+    wins = _wins(value[ranked], replicates[ranked] * (1 if better == "higher" else -1), alpha)
+    out: list[tuple[int, int] | None] = [None] * len(value)
+    for place, method in enumerate(ranked.tolist()):
+        out[method] = (1 + int(wins[:, place].sum()), len(ranked) - int(wins[place].sum()))
+    return out
+
+
+def _wins(value: Floats, replicates: Floats, alpha: float) -> NDArray[np.bool_]:
+    """Whether method i is significantly higher than method j, shape (methods, methods)."""
+    first, second = np.triu_indices(len(value), k=1)
+    differences = [replicates[i] - replicates[j] for i, j in zip(first, second, strict=True)]
+    resolved = holm([paired_p_value(d) for d in differences]) <= alpha
+    wins = np.zeros((len(value), len(value)), bool)
+    for i, j, difference, clear in zip(first, second, differences, resolved, strict=True):
+        if clear:
+            above = np.nanmedian(difference) > 0
+            wins[i, j] = above and value[i] > value[j]
+            wins[j, i] = not above and value[j] > value[i]
+    return wins

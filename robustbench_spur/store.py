@@ -1,0 +1,110 @@
+"""Results of stages, named by the hash of what determines them: done means that the artifact exists."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DONE = "done.json"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; NaN and infinity are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def content_hash(value: Any) -> str:
+    """sha256 of the canonical JSON of ``value``.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it replaces ``path`` at once, on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Store:
+    """A folder of artifacts, each a folder of files, written as a whole or not at all.
+
+    Args:
+        root: place of the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """Where the artifact of ``key`` lies, or would lie."""
+        return self.root / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether the artifact is complete."""
+        return (self.folder(key) / DONE).is_file()
+
+    def about(self, key: str) -> dict[str, Any]:
+        """What was noted when the artifact was made: title, notes, cost."""
+        loaded: dict[str, Any] = json.loads((self.folder(key) / DONE).read_text())
+        return loaded
+
+    @contextlib.contextmanager
+    def making(self, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Give an empty folder to fill and a dictionary to note things in; publish both when the block ends well."""
+        final = self.folder(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", dir=final.parent))
+        about: dict[str, Any] = {}
+        try:
+            yield temporary, about
+            (temporary / DONE).write_text(json.dumps(about, allow_nan=False, indent=1))
+            with contextlib.suppress(OSError):  # another process was first; its artifact is as good
+                temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def arrays(self, key: str) -> dict[str, NDArray[Any]]:
+        """The arrays of an artifact, read without pickle."""
+        return read_arrays(self.folder(key) / "arrays.npz")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays to an npz file, compressed, refusing objects."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **dict(arrays))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an npz file without pickle."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

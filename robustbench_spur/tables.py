@@ -1,0 +1,114 @@
+"""The board as text: a table for the terminal, or Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from robustbench_spur.board import Board, Row
+from robustbench_spur.manifest import Column
+from robustbench_spur.types import Estimate
+
+TRACK_WORDS = {
+    "none": "no attributes used",
+    "selection": "attributes on validation",
+    "train": "attributes in training",
+    "reweight": "a small unbiased set with attributes",
+    "targeted": "knowledge of the shortcut",
+}
+
+
+def percent(estimate: Any) -> str:
+    """An estimate as ``61.5 [55.0, 67.9]``, in per cent; a dash where it is undefined.
+
+    >>> percent(Estimate(0.615, 0.55, 0.679)), percent(Estimate(None, reason="no patients"))
+    ('61.5 [55.0, 67.9]', '-')
+    """
+    if not isinstance(estimate, Estimate) or estimate.value is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f}"
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def rank_text(row: Row) -> str:
+    """``1`` for a rank that is resolved, ``1-2`` for a tie, a dash for a row that is not ranked.
+
+    >>> rank_text(Row([], "ranked", "", rank=1, rank_high=2))
+    '1-2'
+    """
+    if row.rank is None or row.rank_high is None:
+        return "-"
+    return str(row.rank) if row.rank == row.rank_high else f"{row.rank}-{row.rank_high}"
+
+
+def cell_text(row: Row, column: Column) -> str:
+    """A value of a row, for people."""
+    value = row.values.get(column.name)
+    if isinstance(value, Estimate):
+        return percent(value)
+    return "-" if value is None else str(value)
+
+
+def method_text(row: Row) -> str:
+    """The method with the settings that were given for it."""
+    given = ", ".join(f"{name}={value}" for name, value in row.first.method.given.items())
+    return f"{row.first.method.name} ({given})" if given else row.first.method.name
+
+
+def remark(row: Row) -> str:
+    """Status and reason of a row that is not plainly ranked."""
+    if row.status == "ranked":
+        return ""
+    words = row.status.replace("_", " ")
+    return f"{words}: {row.reason}" if row.reason else words
+
+
+def headings(board: Board) -> list[str]:
+    """Column titles of the text tables."""
+    shown = [column.title for column in board.manifest.columns if column.shown]
+    return ["rank", "track", "method", *shown, f"from {board.manifest.baseline}", "seeds", "remark"]
+
+
+def cells(row: Row, board: Board) -> list[str]:
+    """Texts of a row, under :func:`headings`."""
+    shown = [cell_text(row, column) for column in board.manifest.columns if column.shown]
+    seeds = ",".join(map(str, row.seeds)) or "-"
+    return [rank_text(row), row.first.track, method_text(row), *shown, percent(row.difference), seeds, remark(row)]
+
+
+def print_board(board: Board, console: Console) -> None:
+    """Print a table for every split and network."""
+    if not board.rows:
+        console.print("No results yet. Run: spurbench run --method all --split field")
+    for (split, backbone, size), rows in board.tables.items():
+        title = f"{split}, {backbone}, {size} pixels, board {board.manifest.board} ({board.manifest.status})"
+        table = Table(title=escape(title), title_justify="left")
+        for heading in headings(board):
+            table.add_column(escape(heading), overflow="fold")
+        track = rows[0].first.track
+        for row in rows:
+            if row.first.track != track:
+                table.add_section()
+                track = row.first.track
+            table.add_row(*map(escape, cells(row, board)))
+        console.print(table)
+    if board.rows:
+        console.print(
+            "Per cent, with 95 % intervals over patients. Ranks are within a track; 1-2 is a tie that the patients do not"
+            " resolve."
+        )
+
+
+def markdown(board: Board) -> str:
+    """The board as Markdown tables."""
+    parts = []
+    for (split, backbone, size), rows in board.tables.items():
+        names = headings(board)
+        lines = [f"### {split}, {backbone}, {size} pixels", "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+        lines += [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells(row, board))} |" for row in rows]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,336 @@
+"""The one training loop: device, precision, schedule, checkpoints, selection. Methods never touch it.
+
+Every epoch ends with a checkpoint from which a killed run goes on to the same end, and from which a longer run with the
+same settings starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustbench_spur.feeding import Feed, augment, epoch_order, to_unit
+from robustbench_spur.method import Batch, Method, Sampling, View
+from robustbench_spur.networks import Classifier
+from robustbench_spur.parameters import Training
+from robustbench_spur.store import replacing
+
+Progress = Callable[[int, int], None]
+SELECTIONS = ("last", "validation_accuracy")
+"""Rules that pick the epoch: the last one, or the earliest with the highest accuracy on validation."""
+KEEP_BYTES = 512 << 20
+"""All epochs' weights are kept while together they take at most this; else only the best and the last."""
+EVALUATION_BATCH = 256
+
+
+class DivergedError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass
+class Run:
+    """One training run: what it trains, on what, where, and where its checkpoints lie.
+
+    Args:
+        method: gives loss and sampling.
+        model: with its initial weights.
+        view: of the training rows.
+        train: images of the training partition.
+        validation: images of the validation partition.
+        validation_labels: class codes of the validation partition.
+        augmentations: what may be done to training images.
+        training: the budget; ``epochs`` says how far to go.
+        selection: one of :data:`SELECTIONS`.
+        seed: of the cell.
+        device: where to compute.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast).
+        folder: of the checkpoints.
+    """
+
+    method: Method
+    model: Classifier
+    view: View
+    train: NDArray[np.uint8]
+    validation: NDArray[np.uint8]
+    validation_labels: NDArray[np.int64]
+    augmentations: tuple[str, ...]
+    training: Training
+    selection: str
+    seed: int
+    device: torch.device
+    precision: str
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.training.batch_size, len(self.view))
+        self.steps = max(1, len(self.view) // self.batch_size)
+        self.history: list[dict[str, Any]] = []
+        self.average = Average(self.training.averaging)
+
+    def fit(self, progress: Progress) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], int]:
+        """Train up to the budget's epochs, from the last checkpoint if there is one.
+
+        Args:
+            progress: called with (steps done, all steps).
+
+        Returns:
+            Weights of the selected epoch on the CPU, one history entry per epoch, and the selected epoch from 1.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
+        """
+        epochs = self.training.epochs
+        if not self._have_weights(epochs):
+            self._train_from_checkpoint(epochs, progress)
+        chosen = self._select(epochs)
+        weights, _ = _load(self._weights_file(chosen))
+        return weights, self.history[:epochs], chosen
+
+    def _train_from_checkpoint(self, epochs: int, progress: Progress) -> None:
+        self.model.to(self.device, memory_format=torch.channels_last)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(parameters, self.training)
+        self.method.start(self.view)
+        self.method.state = {name: value.to(self.device) for name, value in self.method.state.items()}
+        done = self._resume(optimizer, epochs)
+        self.average.follow(self.model)
+        sampling = self.method.sampling(self.view)
+        feed = Feed(self.train, self.device)
+        validation = Feed(self.validation, self.device)
+        labels = torch.from_numpy(self.view.partition.labels).to(self.device)
+        attributes = torch.from_numpy(self.view.partition.attributes).to(self.device)
+        for epoch in range(done, epochs):
+            begun = time.perf_counter()
+            loss = self._epoch(epoch, sampling, feed, labels, attributes, optimizer, epochs, progress)
+            if not math.isfinite(loss):
+                raise DivergedError(f"the training loss of {self.method.name} became {loss} in epoch {epoch + 1}")
+            with self.average.swapped_in(self.model):
+                accuracy, nll = self._validate(validation)
+            entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy, "validation_nll": nll}
+            self.history.append({**entry, "seconds": round(time.perf_counter() - begun, 3)})
+            self._save(epoch + 1, optimizer)
+
+    def _epoch(
+        self,
+        epoch: int,
+        sampling: Sampling | None,
+        feed: Feed,
+        labels: torch.Tensor,
+        attributes: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        epochs: int,
+        progress: Progress,
+    ) -> float:
+        """One pass; the mean loss is read from the device once, at its end."""
+        order = torch.from_numpy(epoch_order(len(self.view), sampling, self.seed, epoch)).to(self.device)
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for step in range(self.steps):
+            positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size, device=self.device)
+            rows = order[positions]
+            images = to_unit(augment(feed.take(rows), positions, self.augmentations, self.seed, epoch))
+            batch = Batch(images, labels[rows], rows, attributes[rows], self.view)
+            done = epoch * self.steps + step
+            set_learning_rate(optimizer, self._learning_rate(done, epochs * self.steps))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                loss = self.method.loss(self.model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            self.average.update(self.model, done)
+            total += loss.detach()
+            progress(done + 1, epochs * self.steps)
+        return float(total) / self.steps
+
+    def _learning_rate(self, step: int, all_steps: int) -> float:
+        warmup = self.training.warmup_epochs * self.steps
+        if step < warmup:
+            return self.training.learning_rate * (step + 1) / (warmup + 1)
+        if self.training.schedule == "inverse_sqrt":
+            return self.training.learning_rate * math.sqrt(max(1.0, warmup) / (step + 1))
+        if self.training.schedule == "cosine":
+            share = (step - warmup) / max(1.0, all_steps - warmup)
+            return self.training.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+        return self.training.learning_rate
+
+    def _validate(self, feed: Feed) -> tuple[float, float]:
+        logits = predict(self.model, feed)[0]
+        labels = torch.from_numpy(self.validation_labels)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return float(accuracy), float(torch.nn.functional.cross_entropy(logits, labels))
+
+    # checkpoints
+
+    def _weights_file(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04d}.safetensors"
+
+    @property
+    def _latest(self) -> Path:
+        return self.folder / "latest.safetensors"
+
+    def _have_weights(self, epochs: int) -> bool:
+        """Whether an earlier run already passed here and kept what the selection rule needs."""
+        if not self._latest.is_file():
+            return False
+        _, about = _load(self._latest)
+        self.history = json.loads(about["history"])
+        if len(self.history) < epochs:
+            return False
+        return self._weights_file(self._select(epochs)).is_file()
+
+    def _select(self, epochs: int) -> int:
+        if self.selection == "last":
+            return epochs
+        accuracies = [entry["validation_accuracy"] for entry in self.history[:epochs]]
+        return int(np.argmax(accuracies)) + 1
+
+    def _resume(self, optimizer: torch.optim.Optimizer, epochs: int) -> int:
+        """Load the last checkpoint if it is not past the goal; returns the epochs done."""
+        self.history = []
+        if not self._latest.is_file():
+            return 0
+        tensors, about = _load(self._latest)
+        history = json.loads(about["history"])
+        if len(history) > epochs:
+            return 0
+        self.history = history
+        self.model.load_state_dict(_under("model.", tensors))
+        self.method.state = {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
+        self.average.tensors = {name: value.to(self.device) for name, value in _under("average.", tensors).items()}
+        state = optimizer.state_dict()
+        state["state"] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, field = name.split(".", 1)
+            state["state"].setdefault(int(index), {})[field] = value
+        optimizer.load_state_dict(state)
+        return len(history)
+
+    def _save(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Write this epoch's weights, then the state to go on from: in this order, so that neither is ever missed."""
+        weights = _on_cpu(self.model.state_dict())
+        _dump(self._weights_file(epoch), weights | _on_cpu(self.average.tensors), {})
+        size = sum(value.numel() * value.element_size() for value in weights.values())
+        if size * self.training.epochs > KEEP_BYTES:
+            keep = {epoch, 1 + int(np.argmax([entry["validation_accuracy"] for entry in self.history]))}
+            for path in self.folder.glob("epoch-*.safetensors"):
+                if int(path.stem.split("-")[1]) not in keep:
+                    path.unlink(missing_ok=True)
+        tensors = {f"model.{name}": value for name, value in weights.items()}
+        tensors |= {f"state.{name}": value for name, value in _on_cpu(self.method.state).items()}
+        tensors |= {f"average.{name}": value for name, value in _on_cpu(self.average.tensors).items()}
+        for index, fields in optimizer.state_dict()["state"].items():
+            for field, value in fields.items():
+                if value is not None:
+                    tensors[f"optimizer.{index}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
+        _dump(self._latest, tensors, {"history": json.dumps(self.history)})
+
+
+class Average:
+    """Exponential moving average of the weights and of the running statistics (Polyak and Juditsky 1992).
+
+    It steadies the last epoch as a decaying learning rate would, but has no horizon.
+
+    Args:
+        decay: per step, in [0, 1); 0 for no average. Early on it is at most (1 + step) / (10 + step).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.tensors: dict[str, torch.Tensor] = {}
+
+    def follow(self, model: Classifier) -> None:
+        """Begin at the model's weights, unless a checkpoint gave the average already."""
+        if self.decay and not self.tensors:
+            self.tensors = {name: value.detach().clone() for name, value in self._averaged(model).items()}
+
+    def _averaged(self, model: Classifier) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+
+    @torch.no_grad()
+    def update(self, model: Classifier, step: int) -> None:
+        """Move towards the model's weights after a step, counted from 0."""
+        if self.decay:
+            weight = 1 - min(self.decay, (1 + step) / (10 + step))
+            now = self._averaged(model)
+            torch._foreach_lerp_(list(self.tensors.values()), [now[name] for name in self.tensors], weight)
+
+    @contextlib.contextmanager
+    def swapped_in(self, model: Classifier) -> Iterator[None]:
+        """Let the model have the average for a while."""
+        if not self.decay:
+            yield
+            return
+        kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        model.load_state_dict({**kept, **self.tensors})
+        try:
+            yield
+        finally:
+            model.load_state_dict(kept)
+
+
+def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """The optimiser that the budget names, over all weights alike."""
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, rate, weight_decay=decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the step size of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def predict(
+    model: Classifier, feed: Feed, *, features: bool = False, progress: Progress | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logits, and features if asked for, on the CPU: eval mode, float32 whatever training was.
+
+    Returns:
+        Logits of shape (n, classes) and features of shape (n, width) or None.
+    """
+    model.eval()
+    logits, kept = [], []
+    for number, images in enumerate(feed.batches(EVALUATION_BATCH)):
+        hidden = model.features(images)
+        logits.append(model.head(hidden).float())
+        if features:
+            kept.append(hidden.float())
+        if progress is not None:
+            progress(min(len(feed), (number + 1) * EVALUATION_BATCH), len(feed))
+    return torch.cat(logits).cpu(), torch.cat(kept).cpu() if features else None
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _dump(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=about)
+
+
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as archive:
+        return {name: archive.get_tensor(name) for name in archive.keys()}, dict(archive.metadata() or {})
