@@ -11,7 +11,7 @@ Deviations: the second training takes as many steps as the board's budget allows
 Needs: labels only.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class JTT(ERM):
     summary = "trains twice, the second time with the errors of the first repeated"
     source = "Liu et al. 2021, Just train twice, algorithm 1"
     needs = ()
-    presets = {
+    presets: ClassVar = {
         "waterbirds": {"id_epochs": 60, "upweight": 100},
         "celeba": {"id_epochs": 1, "upweight": 50},
     }

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
+    from robustbench_spur.api import evaluate as evaluate
+    from robustbench_spur.api import leaderboard as leaderboard
+    from robustbench_spur.api import run as run
     from robustbench_spur.evaluators.base import Evaluator as Evaluator
     from robustbench_spur.evaluators.base import EvaluatorParameters as EvaluatorParameters
     from robustbench_spur.evaluators.base import Predictions as Predictions
@@ -34,6 +37,7 @@ if _TYPE_CHECKING:
     from robustbench_spur.types import SpurbenchError as SpurbenchError
 
 _PUBLIC = {
+    "api": ("evaluate", "leaderboard", "run"),
     "evaluators.base": ("Evaluator", "EvaluatorParameters", "Predictions"),
     "evaluators.metric": ("Metric",),
     "method": ("Batch", "Method", "Sampling", "Task", "View"),

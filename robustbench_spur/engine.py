@@ -100,7 +100,7 @@ def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     columns = np.arange(MEANS_SIZE) * width // MEANS_SIZE
     total = np.add.reduceat(np.add.reduceat(images.mean(axis=1, dtype=np.float64), rows, axis=1), columns, axis=2)
     area = np.diff(np.append(rows, height))[:, None] * np.diff(np.append(columns, width))[None, :]
-    return (total / area).astype(np.float32)
+    return np.asarray(total / area, np.float32)
 
 
 def split_of(stage: Stage, runtime: Runtime) -> OpenSplit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class LocalExecutor:
                 yield Outcome(stage, True)
                 continue
             try:
-                execute(stage, runtime, lambda done, total, stage=stage: on_progress(stage, done, total))
+                execute(stage, runtime, functools.partial(on_progress, stage))
             except Exception as error:
                 failed[stage.key] = describe_error(error, stage.title)
                 yield Outcome(stage, False, failed[stage.key])

@@ -35,7 +35,7 @@ def epoch_order(size: int, sampling: Sampling | None, seed: int, epoch: int) -> 
     if sampling.weights is not None:
         share = sampling.weights / sampling.weights.sum()
         return generator(seed, ORDER, epoch).choice(size, size, p=share)
-    rows = np.repeat(np.arange(size), sampling.repeats)
+    rows = np.repeat(np.arange(size), 1 if sampling.repeats is None else sampling.repeats)
     first, last = epoch * size, (epoch + 1) * size
     passes = range(first // len(rows), (last - 1) // len(rows) + 1)
     walked = np.concatenate([generator(seed, ORDER, number).permutation(rows) for number in passes])

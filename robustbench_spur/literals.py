@@ -39,7 +39,7 @@ class SettingSource:
     type: str
     default: Any
     doc: str
-    bounds: dict[str, float]
+    bounds: Mapping[str, float]
     search: Any
 
     @property
@@ -155,7 +155,8 @@ def _fields(node: ast.ClassDef, constants: Mapping[str, Any]) -> list[SettingSou
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
             continue
         call = statement.value
-        default, doc, bounds, search = None, "", {}, None
+        default, doc, search = None, "", None
+        bounds: dict[str, float] = {}
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("parameter", "Field"):
             keywords = {k.arg: evaluate(k.value, constants) for k in call.keywords if k.arg}
             positional = [evaluate(argument, constants) for argument in call.args]
@@ -163,7 +164,7 @@ def _fields(node: ast.ClassDef, constants: Mapping[str, Any]) -> list[SettingSou
             doc = str(positional[1] if len(positional) > 1 else keywords.get("description", ""))
             renamed = {"gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
             keywords = {renamed.get(name, name): value for name, value in keywords.items()}
-            bounds = {b: keywords[b] for b in ("above", "at_least", "below", "at_most") if b in keywords}
+            bounds = {str(b): keywords[b] for b in ("above", "at_least", "below", "at_most") if b in keywords}
             search = keywords.get("search")
         elif call is not None:
             default = evaluate(call, constants)

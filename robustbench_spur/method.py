@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.parameters import Hyperparameters, Training
+from robustbench_spur.parameters import Hyperparameters, Settings, Training
 from robustbench_spur.stage import Stage
 from robustbench_spur.types import Groups, HiddenError, Partition, SpurbenchError
 
@@ -187,9 +187,9 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     every_group_in: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    Hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
+    Hyperparameters: ClassVar[type[Settings]] = Hyperparameters
 
-    def __init__(self, hyper: Hyperparameters | None = None) -> None:
+    def __init__(self, hyper: Settings | None = None) -> None:
         self.hyper: Any = hyper if hyper is not None else self.Hyperparameters()
         self.state: dict[str, torch.Tensor] = {}
         self.given: Mapping[str, NDArray[Any]] = {}

@@ -15,6 +15,7 @@ from robustbench_spur.parameters import Training
 from robustbench_spur.record import Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.runtime import Runtime, choose_device, numerics
+from robustbench_spur.scoring import pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split
 from robustbench_spur.stage import Stage, in_order
 from robustbench_spur.store import file_sha256
@@ -211,13 +212,7 @@ def _methods(request: Request, registry: Registry) -> list[Plugin]:
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
     if not request.evaluators or ALL in request.evaluators:
         return manifest.evaluators
-    pins = []
-    for name in dict.fromkeys(request.evaluators):
-        plugin = registry.find("evaluator", name)
-        own = plugin.load()().parameters.model_dump(mode="json")
-        pinned = next((pin for pin in manifest.evaluators if pin.name == name), None)
-        pins.append(pinned or EvaluatorPin(name=name, version=int(plugin.version or 0), parameters=own))
-    return tuple(pins)
+    return pins_of(request.evaluators, registry, manifest)
 
 
 def _splits(request: Request, registry: Registry, manifest: Manifest) -> tuple[list[OpenSplit], dict[str, str]]:

@@ -80,6 +80,6 @@ def provenance(device: str, precision: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         out["accelerator"] = torch.cuda.get_device_name(device)
         out["cuda"] = torch.version.cuda
-        out["cudnn"] = torch.backends.cudnn.version()
+        out["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         out["tf32"] = torch.backends.cuda.matmul.allow_tf32
     return out

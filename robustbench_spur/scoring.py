@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.evaluators.metric import Metric
-from robustbench_spur.manifest import Bootstrap, EvaluatorPin
+from robustbench_spur.manifest import Bootstrap, EvaluatorPin, Manifest
 from robustbench_spur.registry import Registry
 from robustbench_spur.statistics import estimate, resample
 from robustbench_spur.store import Store, content_hash, write_arrays
@@ -41,6 +41,23 @@ def load_evaluators(registry: Registry, pins: tuple[EvaluatorPin, ...]) -> list[
     return loaded
 
 
+def pins_of(names: Sequence[str], registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
+    """The board's pins of these evaluators; those that the board does not have with their own defaults.
+
+    Raises:
+        SpurbenchError: unknown or broken evaluator.
+    """
+    pins = []
+    for name in dict.fromkeys(names):
+        plugin = registry.find("evaluator", name)
+        pinned = next((pin for pin in manifest.evaluators if pin.name == name), None)
+        if pinned is None:
+            parameters = plugin.load()().parameters.model_dump(mode="json")
+            pinned = EvaluatorPin(name=name, version=int(plugin.version or 0), parameters=parameters)
+        pins.append(pinned)
+    return tuple(pins)
+
+
 def metric_of(evaluator: Evaluator, name: str) -> Metric:
     """The definition of a metric; a member of a family has the family's.
 
@@ -66,11 +83,11 @@ class Scorer:
     """Measures predictions with intervals, and keeps what every resampling gave, so that a table is there at once.
 
     Args:
-        cache: where the resampled values are kept; they can be made again from the predictions.
+        cache: where the resampled values are kept; they can be made again from the predictions. None keeps nothing.
         bootstrap: how intervals are made.
     """
 
-    def __init__(self, cache: Store, bootstrap: Bootstrap) -> None:
+    def __init__(self, cache: Store | None, bootstrap: Bootstrap) -> None:
         self.cache, self.bootstrap = cache, bootstrap
 
     def replicates(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Floats]:
@@ -81,20 +98,24 @@ class Scorer:
             predictions: of one partition.
             name: hash of the predictions' file and the partition: what the values are kept under.
         """
+        if self.cache is None:
+            return self._resample(evaluator, predictions)
         parameters = evaluator.parameters.model_dump(mode="json")
         key = content_hash(
             [name, evaluator.name, evaluator.version, parameters, self.bootstrap.model_dump(mode="json")]
         )
         if not self.cache.has(key):
-            values = resample(
-                lambda counts: evaluator.measure(predictions, counts),
-                len(predictions.patients),
-                self.bootstrap.replicates,
-                self.bootstrap.seed,
-            )
             with self.cache.making(key) as (folder, _):
-                write_arrays(folder / "arrays.npz", values)
+                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions))
         return self.cache.arrays(key)
+
+    def _resample(self, evaluator: Evaluator, predictions: Predictions) -> dict[str, Floats]:
+        return resample(
+            lambda counts: evaluator.measure(predictions, counts),
+            len(predictions.patients),
+            self.bootstrap.replicates,
+            self.bootstrap.seed,
+        )
 
     def score(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Estimate]:
         """Every metric with its interval.
@@ -113,9 +134,15 @@ class Scorer:
         values = point(evaluator, predictions)
         spread = self.replicates(evaluator, predictions, name)
         support, confidence = evaluator.support(predictions), self.bootstrap.confidence
+        reasons = evaluator.details(predictions).get("undefined", {})
         return {
             metric: estimate(
-                metric_of(evaluator, metric), value, spread[metric], confidence, patients=support.get(metric)
+                metric_of(evaluator, metric),
+                value,
+                spread[metric],
+                confidence,
+                patients=support.get(metric),
+                reason=reasons.get(metric, ""),
             )
             for metric, value in values.items()
         }

@@ -101,7 +101,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         if array.dtype.hasobject:
             raise TypeError(f"array {name!r} holds Python objects")
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **dict(arrays))
+        np.savez_compressed(stream, allow_pickle=False, **dict(arrays))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -97,7 +97,7 @@ class Run:
         return weights, self.history[:epochs], chosen
 
     def _train_from_checkpoint(self, epochs: int, progress: Progress) -> None:
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = make_optimizer(parameters, self.training)
         self.method.start(self.view)
@@ -333,4 +333,5 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as archive:
-        return {name: archive.get_tensor(name) for name in archive.keys()}, dict(archive.metadata() or {})
+        names = list(archive.keys())  # noqa: SIM118 - the archive is no mapping
+        return {name: archive.get_tensor(name) for name in names}, dict(archive.metadata() or {})

@@ -155,9 +155,38 @@ class Evaluator:
         return {}
 
     def details(self, predictions: Predictions) -> dict[str, Any]:
-        """What belongs to the numbers but has no interval: group tables, curves, definitions. JSON values only."""
+        """What belongs to the numbers but has no interval: group tables, curves, definitions. JSON values only.
+
+        The key ``undefined``, where there is one, says why each undefined metric is, by its name.
+        """
         return {}
 
     def cross_check(self, predictions: Predictions) -> dict[str, float | None]:
         """The same quantities from independent libraries, to stand beside ours in the record. May import torch."""
         return {}
+
+
+def check_rows(
+    labels: NDArray[Any],
+    attributes: NDArray[Any],
+    clusters: NDArray[Any],
+    ids: NDArray[Any],
+    groups: Groups,
+    count: int,
+) -> None:
+    """Check columns that come from a user before they become :class:`Predictions`.
+
+    Raises:
+        SpurbenchError: lengths differ, ids repeat, or codes are no whole numbers of the declared range.
+    """
+    for what, column in (("labels", labels), ("attributes", attributes), ("patients", clusters), ("ids", ids)):
+        if column.shape != (count,):
+            raise SpurbenchError(f"Expected {what} of shape ({count},), as many as logits, found {column.shape}.")
+    if len(np.unique(ids)) != count:
+        raise SpurbenchError(f"Expected unique ids, found {count - len(np.unique(ids))} repeated.")
+    for what, codes, names in (("label", labels, groups.classes), ("attribute", attributes, groups.values)):
+        whole = codes.dtype.kind in "iub" or (codes.dtype.kind == "f" and bool((codes == np.floor(codes)).all()))
+        if not whole:
+            raise SpurbenchError(f"Expected whole {what} codes, found {codes.dtype}.")
+        if count and not (codes.min() >= 0 and codes.max() < len(names)):
+            raise SpurbenchError(f"Expected {what} codes 0 to {len(names) - 1}, found {codes.min()} to {codes.max()}.")

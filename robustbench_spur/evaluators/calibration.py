@@ -245,7 +245,7 @@ def reliability(predictions: Predictions, rows: NDArray[np.bool_], bins: int) ->
 
 def _netcal_ece(predictions: Predictions, rows: NDArray[np.bool_], bins: int) -> float | None:
     """ECE of netcal in its one-dimensional mode: its N x K mode takes the positive class where there are two."""
-    from netcal.metrics import ECE  # type: ignore[import-untyped]
+    from netcal.metrics import ECE
 
     if not rows.any():
         return None

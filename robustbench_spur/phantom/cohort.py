@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustbench_spur.phantom.anatomy import LESION_REACH, draw_extents, extent_quantiles
 from robustbench_spur.phantom.draws import Floats, Stream, generator
+from robustbench_spur.types import SpurbenchError
 
 BUFFER = 6.0
 """Tumour-free slices lie at least this many mm beyond either end of the lesion."""
@@ -59,7 +60,15 @@ def plan_slices(
         patients: their numbers, shape (patients,).
         positive: tumour slices of each patient, at most 16.
         negative: tumour-free slices of each patient, at most 16.
+
+    Raises:
+        SpurbenchError: more slices than a small lesion has room for.
     """
+    most = max(positive.max(initial=0), negative.max(initial=0))
+    if most > MOST_SLICES:
+        raise SpurbenchError(
+            f"Expected at most {MOST_SLICES} slices per patient and label, found {most}. Ask for fewer."
+        )
     extents = draw_extents(seed, patients)
     rows: list[tuple[int, int, int]] = []
     for row, patient in enumerate(patients.tolist()):

@@ -59,7 +59,7 @@ def uniforms(seed: int, stream: Stream, patients: NDArray[np.int64], shape: tupl
 
 def normal_quantile(probability: Floats) -> Floats:
     """Standard normal quantile, cut at one in a million on both sides; any shape."""
-    from scipy.special import ndtri  # type: ignore[import-untyped]
+    from scipy.special import ndtri
 
     return np.asarray(ndtri(np.clip(probability, 1e-6, 1 - 1e-6)))
 

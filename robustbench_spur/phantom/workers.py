@@ -85,7 +85,7 @@ def _start() -> None:
 
 def _work(job: Job, part: Slices) -> NDArray[Any]:
     """One block, with a single-threaded matrix product: the processes are what runs in parallel."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
         return job(part)

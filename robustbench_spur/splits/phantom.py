@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robustbench_spur.phantom.cohort import MOST_SLICES, Plan, plan_slices
+from robustbench_spur.phantom.cohort import Plan, plan_slices
 from robustbench_spur.phantom.draws import Stream, generator
 from robustbench_spur.phantom.render import Slices, check, lesion_masks, render
 from robustbench_spur.phantom.workers import blocks
@@ -26,18 +26,20 @@ FIELD_STRENGTH = Groups(CLASSES, "field strength", ("3T", "1.5T"))
 ORIENTATION = Groups(CLASSES, "orientation", ("rotated", "upright"))
 
 
-class Parameters(SplitParameters):
+class PhantomParameters(SplitParameters):
     """Sizes of the partitions, and the seed of everything in them."""
 
-    train_patients: int = Field(1000, ge=4, le=PATIENTS_PER_PARTITION, multiple_of=2, description="Half per label.")
-    train_slices: int = Field(4, ge=1, le=MOST_SLICES, description="Per patient, all of one label.")
-    validation_patients: int = Field(120, ge=4, le=PATIENTS_PER_PARTITION, multiple_of=2, description="Half per label.")
-    validation_slices: int = Field(6, ge=1, le=MOST_SLICES, description="Per patient, all of one label.")
-    adapt_patients: int = Field(120, ge=4, le=PATIENTS_PER_PARTITION, multiple_of=2, description="Half per attribute.")
-    adapt_slices: int = Field(6, ge=2, le=2 * MOST_SLICES, multiple_of=2, description="Per patient, half per label.")
-    test_patients: int = Field(200, ge=4, le=PATIENTS_PER_PARTITION, multiple_of=2, description="Half per attribute.")
-    test_slices: int = Field(8, ge=2, le=2 * MOST_SLICES, multiple_of=2, description="Per patient, half per label.")
-    seed: int = Field(2025, ge=0, lt=2**63, description="Of patients, scanners and noise; the run's seed is another.")
+    train_patients: int = Field(1000, ge=4, le=100_000, multiple_of=2, description="Half per label.")
+    train_slices: int = Field(4, ge=1, le=16, description="Per patient, all of one label.")
+    validation_patients: int = Field(120, ge=4, le=100_000, multiple_of=2, description="Half per label.")
+    validation_slices: int = Field(6, ge=1, le=16, description="Per patient, all of one label.")
+    adapt_patients: int = Field(120, ge=4, le=100_000, multiple_of=2, description="Half per attribute.")
+    adapt_slices: int = Field(6, ge=2, le=32, multiple_of=2, description="Per patient, half per label.")
+    test_patients: int = Field(200, ge=4, le=100_000, multiple_of=2, description="Half per attribute.")
+    test_slices: int = Field(8, ge=2, le=32, multiple_of=2, description="Per patient, half per label.")
+    seed: int = Field(
+        2025, ge=0, lt=4_294_967_296, description="Of patients, scanners and noise; the run's seed is another."
+    )
 
 
 class Assignment(NamedTuple):
@@ -82,7 +84,7 @@ class Phantom(Dataset):
         "(Won et al., MICCAI 2025, arXiv 2510.02109)."
     )
     licence = "Apache-2.0"
-    Parameters = Parameters
+    Parameters = PhantomParameters
 
     def table(self, split: str, rho: float | None) -> SplitTable:
         """Rows of a split, without a pixel.

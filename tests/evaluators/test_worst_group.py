@@ -95,8 +95,8 @@ def test_support_by_hand() -> None:
         "patient_macro_accuracy": 4,
         "sensitivity": 3,
         "specificity": 2,
-        "ppv": 3,
-        "npv": 3,
+        "ppv": 2,  # p1 and p3
+        "npv": 2,  # p0 and p2
     }
 
 

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats  # type: ignore[import-untyped]
 
 from robustbench_spur.phantom.anatomy import draw_extents
 from robustbench_spur.phantom.cohort import BUFFER, CORE, MOST_SLICES, TENTHS, plan_slices, tumour_free_weights
+from robustbench_spur.types import SpurbenchError
 
 
 @settings(max_examples=25, deadline=None)
@@ -24,9 +26,12 @@ def test_slices_lie_where_their_label_says(seed: int, positive: int, negative: i
 def test_positions_of_both_labels_are_distributed_alike() -> None:
     count = 20_000
     plan = plan_slices(1, np.arange(count), np.full(count, 1), np.full(count, 1))
-    with_tumour, without = (np.histogram(plan.z[plan.label == y], 24, (-64, 64))[0] / count for y in (1, 0))
-    # The best possible guess from position is right by half of the total variation above chance.
-    assert 0.5 + np.abs(with_tumour - without).sum() / 4 < 0.51
+    edges = np.linspace(-52, 52, 25)
+    table = [np.histogram(plan.z[plan.label == label], edges)[0] for label in (0, 1)]
+    assert stats.chi2_contingency(table).pvalue > 0.01
+    # The best possible guess from position is right by half of the total variation above chance; 0.512 by chance alone.
+    with_tumour, without = np.array(table) / count
+    assert 0.5 + np.abs(with_tumour - without).sum() / 4 < 0.515
 
 
 def test_the_plan_of_a_patient_is_the_same_whoever_else_is_planned() -> None:
@@ -40,3 +45,8 @@ def test_weights_are_symmetric_and_cover_every_tumour_position() -> None:
     assert weights == pytest.approx(weights[::-1], rel=1e-6)
     furthest = 41 + CORE * 24 * 1.3
     assert TENTHS.max() / 10 >= furthest and (weights[np.abs(TENTHS) <= 550] > 0).all()
+
+
+def test_more_slices_than_fit_are_refused() -> None:
+    with pytest.raises(SpurbenchError, match="at most 16 slices per patient and label, found 17"):
+        plan_slices(1, np.arange(2), np.array([1, 17]), np.array([1, 1]))

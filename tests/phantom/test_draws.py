@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from robustbench_spur.phantom.anatomy import (
     draw_anatomy,
@@ -32,7 +32,7 @@ def test_neighbouring_addresses_are_uncorrelated() -> None:
     first = uniforms(3, Stream.ANATOMY, PATIENTS, (2,))
     second = uniforms(3, Stream.LESION, PATIENTS, (2,))
     table = np.column_stack([first, second, np.roll(first[:, :1], 1, axis=0)])
-    off_diagonal = np.corrcoef(table.T)[~np.eye(5, dtype=bool)]
+    off_diagonal = np.asarray(np.corrcoef(table.T))[~np.eye(5, dtype=bool)]
     assert np.abs(off_diagonal).max() < 4 / np.sqrt(len(PATIENTS))
 
 
@@ -82,4 +82,3 @@ def test_benign_findings_have_the_stated_rates() -> None:
     assert masses.present.sum(axis=1).mean() == pytest.approx(1.2, abs=0.06)
     assert foci.present.sum(axis=1).mean() == pytest.approx(5.0, abs=0.15)
     assert masses.cyst.mean() == pytest.approx(0.25, abs=0.02)
-

@@ -24,8 +24,8 @@ def echo(t1: float, repetition_time: float = 5.5, angle: float = TEN_DEGREES, ra
     return float(spoiled_gradient_echo(*values))
 
 
-# T1 of Rakow-Penner 2006 at 1.5 T and 3 T; r1 of 4.1 and 3.7 L/mmol/s for the enhanced tumour (0.8 mM). The printed
-# signals of the published check have a factor of 0.95 for density and decay in common.
+# Independent figures for TR 5.5 ms and 10 degrees: T1 of gland and fat by Rakow-Penner 2006 at 1.5 T and 3 T, tumour with
+# 0.8 mM at r1 of 4.1 and 3.7 L/mmol/s. They have a factor of 0.95 for density and decay in common.
 @pytest.mark.parametrize(
     ("t1", "rate", "printed"),
     [
@@ -38,14 +38,11 @@ def echo(t1: float, repetition_time: float = 5.5, angle: float = TEN_DEGREES, ra
     ],
 )
 def test_signal_matches_the_check_values(t1: float, rate: float, printed: float) -> None:
-    digits = 4 if printed < 0.05 else 3
-    assert round(0.95 * echo(t1, rate=rate), digits) == pytest.approx(printed)
+    assert 0.95 * echo(t1, rate=rate) == pytest.approx(printed, rel=6e-3)
 
 
 def test_relative_enhancement_matches_the_check_values() -> None:
-    at_low, at_high = (
-        echo(t1, rate=r1 * 0.8e-3) / echo(t1) - 1 for t1, r1 in ((1100.0, 4.1), (1300.0, 3.7))
-    )
+    at_low, at_high = (echo(t1, rate=r1 * 0.8e-3) / echo(t1) - 1 for t1, r1 in ((1100.0, 4.1), (1300.0, 3.7)))
     assert (round(at_low, 2), round(at_high, 2)) == (1.44, 1.64)
 
 

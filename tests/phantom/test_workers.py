@@ -29,7 +29,8 @@ print(hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def make_slices(count: int) -> Slices:
-    return Slices(np.arange(count) // 4, (np.arange(count) % 40) - 20.0, np.full(count, 1.5), np.zeros(count, bool))
+    z = np.asarray(np.arange(count) % 40 - 20.0, np.float64)
+    return Slices(np.arange(count) // 4, z, np.full(count, 1.5), np.zeros(count, bool))
 
 
 JOB = partial(render, 5, size=64)
@@ -79,7 +80,9 @@ def test_a_process_that_dies_is_told() -> None:
 
 
 def test_an_error_in_a_process_comes_through() -> None:
-    wrong = Slices(*(np.asarray(column) for column in (np.arange(300), np.zeros(300), np.full(300, 2.0), np.zeros(300))))
+    wrong = Slices(
+        *(np.asarray(column) for column in (np.arange(300), np.zeros(300), np.full(300, 2.0), np.zeros(300)))
+    )
     with pytest.raises(SpurbenchError, match="tesla"):
         list(blocks(JOB, wrong, 64, workers=2))
 

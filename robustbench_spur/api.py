@@ -1,0 +1,183 @@
+"""The command line's work from Python, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.home import Home
+from robustbench_spur.manifest import DEFAULT_BOARD, load_manifest
+from robustbench_spur.registry import Registry
+from robustbench_spur.types import Groups, SpurbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from robustbench_spur.record import Record
+
+
+class Quiet:
+    """A watcher that shows nothing."""
+
+    def planned(self, plan: Any) -> None:
+        """Do nothing."""
+
+    def progress(self, stage: Any, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def finished_stage(self, outcome: Any) -> None:
+        """Do nothing."""
+
+    def finished_cell(self, cell: Any, record: Any) -> None:
+        """Do nothing."""
+
+
+def _many(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str | int | Path) else tuple(value)
+
+
+def run(
+    method: str | Sequence[str],
+    split: str | Sequence[str],
+    seed: int | Sequence[int] = 0,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    data: Mapping[str, str | Path] | None = None,
+    plugin: str | Path | Sequence[str | Path] = (),
+    home: str | Path | None = None,
+    quiet: bool = True,
+    **options: Any,
+) -> list[Record]:
+    """Run every method against every split with every seed; what is done already is not done again.
+
+    Args:
+        method: names, or ``"all"``.
+        split: ``[dataset/]split[@rho]``, or ``"all"``.
+        seed: of training.
+        settings: of the method or of the training budget.
+        data: where a dataset's files lie, by its name.
+        plugin: files of drafts.
+        home: folder of results; ``$SPURBENCH_HOME`` or the platform's folder unless given.
+        quiet: show no progress.
+        options: further fields of :class:`robustbench_spur.plan.Request`, such as ``device="cpu"``.
+
+    Returns:
+        One record per cell. A cell that failed has ``status == "failed"`` and says why; it raises nothing.
+
+    Raises:
+        SpurbenchError: the request cannot be carried out.
+    """
+    from robustbench_spur.plan import Request, make_plan
+    from robustbench_spur.runner import carry_out
+
+    request = Request(
+        methods=_many(method),
+        splits=_many(split),
+        seeds=_many(seed),
+        settings=dict(settings or {}),
+        data={name: Path(path) for name, path in (data or {}).items()},
+        plugin_files=tuple(Path(path) for path in _many(plugin)),
+        home=Home(Path(home)) if home is not None else Home.default(),
+        **options,
+    )
+    plan = make_plan(request)
+    if quiet:
+        watcher: Any = Quiet()
+    else:
+        from robustbench_spur.cli.progress import Terminal
+
+        watcher = Terminal()
+    order = {cell.key: number for number, cell in enumerate(plan.cells)}
+    finished = sorted(carry_out(plan, watcher), key=lambda one: order[one.cell.key])
+    return [one.record for one in finished]
+
+
+def leaderboard(
+    split: str | Sequence[str] = (), *, board: str = DEFAULT_BOARD, home: str | Path | None = None
+) -> pd.DataFrame:
+    """The ranked table of the records of a home.
+
+    Args:
+        split: reduce it to these splits.
+        board: board version.
+        home: folder of results; ``$SPURBENCH_HOME`` or the platform's folder unless given.
+
+    Returns:
+        One row per configuration, best first. A metric ``m`` has the columns ``m``, ``m_low`` and ``m_high``; an undefined
+        value is NaN.
+    """
+    import pandas as pd
+
+    from robustbench_spur.board import build_board
+    from robustbench_spur.splitref import parse_split
+
+    place = Home(Path(home)) if home is not None else Home.default()
+    names = [parse_split(text, Registry()).full for text in _many(split)]
+    rows = []
+    for row in build_board(place, load_manifest(board)).only(names).as_list():
+        flat: dict[str, Any] = {}
+        for name, value in row.items():
+            if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+                flat |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+            else:
+                flat[name] = value
+        rows.append(flat)
+    return pd.DataFrame(rows)
+
+
+def evaluate(
+    labels: ArrayLike,
+    attributes: ArrayLike,
+    logits: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    classes: Sequence[str] | None = None,
+    values: Sequence[str] | None = None,
+    attribute: str = "attribute",
+    evaluators: Sequence[str] = ("worst_group", "ece"),
+    board: str = DEFAULT_BOARD,
+) -> dict[str, dict[str, Any]]:
+    """Measure anybody's predictions as a board would. Imports no torch.
+
+    Args:
+        labels: class codes, shape (n,).
+        attributes: attribute codes, shape (n,).
+        logits: shape (n, classes), finite.
+        patients: whom each example is of, shape (n,); every example its own where None.
+        ids: unique names of the examples, shape (n,).
+        classes: names of the classes; ``"0"``, ``"1"``, ... where None.
+        values: names of the attribute's values, all that are declared; ``"0"``, ``"1"``, ... up to the largest where None.
+        attribute: its name.
+        evaluators: names of evaluators that need predictions alone.
+        board: whose parameters and bootstrap are used.
+
+    Returns:
+        ``{evaluator: {metric: {"value": v, "low": l, "high": h}}}``; an undefined value is None and has a reason.
+
+    Raises:
+        SpurbenchError: shapes that do not agree, logits that are not finite, codes out of range, unknown evaluator.
+    """
+    from robustbench_spur.evaluators.base import check_rows
+    from robustbench_spur.scoring import Scorer, as_json, load_evaluators, pins_of
+
+    scores = np.asarray(logits, np.float32)
+    y, a = np.asarray(labels), np.asarray(attributes)
+    if scores.ndim != 2:
+        raise SpurbenchError(f"Expected logits of shape (examples, classes), found {scores.shape}.")
+    class_names = tuple(classes) if classes is not None else tuple(map(str, range(scores.shape[1])))
+    value_names = tuple(values) if values is not None else tuple(map(str, range(int(a.max(initial=0)) + 1)))
+    names = np.asarray(ids, np.str_) if ids is not None else np.arange(len(scores)).astype(np.str_)
+    whom = np.asarray(patients).astype(np.str_) if patients is not None else names
+    groups = Groups(class_names, attribute, value_names)
+    check_rows(y, a, whom, names, groups, len(scores))
+    predictions = Predictions(names, y.astype(np.int64), a.astype(np.int64), whom, scores, groups)
+    manifest, registry = load_manifest(board), Registry()
+    scorer = Scorer(None, manifest.bootstrap)
+    loaded = load_evaluators(registry, pins_of(evaluators, registry, manifest))
+    return {evaluator.name: as_json(scorer.score(evaluator, predictions, "")) for evaluator in loaded}
