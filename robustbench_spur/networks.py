@@ -52,10 +52,15 @@ class Classifier(nn.Module):
         classes: width of its output.
         mean: per channel, of images in [0, 1].
         std: per channel.
+
+    Attributes:
+        lower_precision: dtype of the network's products while training, such as bfloat16; None for float32. What comes out
+            is float32 always, and evaluation is in float32 throughout.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    lower_precision: torch.dtype | None = None
 
     def __init__(self, backbone: nn.Module, features: int, classes: int, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -65,14 +70,19 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Input of the last layer, shape (b, features)."""
-        pooled: torch.Tensor = self.backbone((images - self.mean) / self.std)
-        return pooled
+        """Input of the last layer, shape (b, features), float32."""
+        with self._precision(images):
+            pooled: torch.Tensor = self.backbone((images - self.mean) / self.std)
+        return pooled.float()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (b, classes)."""
+        """Logits of shape (b, classes), float32."""
         logits: torch.Tensor = self.head(self.features(images))
         return logits
+
+    def _precision(self, images: torch.Tensor) -> torch.autocast:
+        lower = self.lower_precision if self.training else None
+        return torch.autocast(images.device.type, lower or torch.bfloat16, enabled=lower is not None)
 
 
 def check_backbone(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -80,27 +81,60 @@ def cells(row: Row, board: Board) -> list[str]:
     return [rank_text(row), row.first.track, method_text(row), *shown, percent(row.difference), seeds, remark(row)]
 
 
+def two_lines(estimate: Any) -> str:
+    """An estimate with its interval below, for a narrow column.
+
+    >>> two_lines(Estimate(0.615, 0.55, 0.679)).splitlines()
+    ['61.5', '55.0-67.9']
+    """
+    text = percent(estimate)
+    return text.replace(" [", "\n").replace(", ", "-").removesuffix("]")
+
+
 def print_board(board: Board, console: Console) -> None:
-    """Print a table for every split and network."""
+    """Print a table for every split and network, with remarks below it; it fits 80 columns."""
     if not board.rows:
         console.print("No results yet. Run: spurbench run --method all --split field")
     for (split, backbone, size), rows in board.tables.items():
         title = f"{split}, {backbone}, {size} pixels, board {board.manifest.board} ({board.manifest.status})"
-        table = Table(title=escape(title), title_justify="left")
-        for heading in headings(board):
-            table.add_column(escape(heading), overflow="fold")
-        track = rows[0].first.track
-        for row in rows:
-            if row.first.track != track:
-                table.add_section()
-                track = row.first.track
-            table.add_row(*map(escape, cells(row, board)))
-        console.print(table)
+        console.print(_terminal_table(title, rows, board))
+        for text, names in _remarks(rows).items():
+            console.print(escape(f"{', '.join(names)}: {text}"))
+        console.print()
     if board.rows:
+        confidence = 100 * board.manifest.bootstrap.confidence
         console.print(
-            "Per cent, with 95 % intervals over patients. Ranks are within a track; 1-2 is a tie that the patients do not"
-            " resolve."
+            f"Per cent; below each number its {confidence:.0f} % interval over patients. Ranks are within a track;"
+            " 1-2 is a tie that the patients do not resolve."
         )
+
+
+def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
+    columns = [column for column in board.manifest.columns if column.shown]
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("rank", "method"):
+        table.add_column(heading, overflow="fold")
+    for column in columns:
+        table.add_column(escape(column.title), overflow="fold")
+    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold")
+    track = None
+    for row in (row for row in rows if row.seeds):
+        if row.first.track != track:
+            track = row.first.track
+            table.add_section()
+            table.add_row("", f"[dim]track {track}[/dim]")
+        texts = [two_lines(row.values.get(c.name)) if c.metric else cell_text(row, c) for c in columns]
+        table.add_row(rank_text(row), *map(escape, (method_text(row), *texts, two_lines(row.difference))))
+    return table
+
+
+def _remarks(rows: list[Row]) -> dict[str, list[str]]:
+    """Which rows each remark is about."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if text := remark(row):
+            found.setdefault(text, []).append(method_text(row))
+    return found
 
 
 def markdown(board: Board) -> str:

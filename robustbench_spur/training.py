@@ -98,6 +98,7 @@ class Run:
 
     def _train_from_checkpoint(self, epochs: int, progress: Progress) -> None:
         self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.model.lower_precision = torch.bfloat16 if self.precision == "bfloat16" else None
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = make_optimizer(parameters, self.training)
         self.method.start(self.view)
@@ -142,8 +143,7 @@ class Run:
             batch = Batch(images, labels[rows], rows, attributes[rows], self.view)
             done = epoch * self.steps + step
             set_learning_rate(optimizer, self._learning_rate(done, epochs * self.steps))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                loss = self.method.loss(self.model, batch)
+            loss = self.method.loss(self.model, batch)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -333,5 +333,5 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as archive:
-        names = list(archive.keys())  # noqa: SIM118 - the archive is no mapping
+        names = list(archive.keys())
         return {name: archive.get_tensor(name) for name in names}, dict(archive.metadata() or {})

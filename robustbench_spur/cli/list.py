@@ -78,13 +78,15 @@ def _import_error(plugin: Any) -> str:
 
 
 def _print_table(listed: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    for heading in ("name", "kind", "version", "origin", "status", "what it is"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("name", "kind", "version", "origin", "status"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is", overflow="fold")
     for row in listed:
         what = (
             f"{row['summary']} ({row['reason']})"

@@ -141,7 +141,7 @@ def unsaturated(model: Any, labels: Any) -> Any:
         labels: int64 tensor of shape (b,), the true classes of the batch that will be passed.
 
     Returns:
-        A torch module.
+        A torch module in eval mode, and the model with it.
     """
     import torch
 
@@ -157,7 +157,8 @@ def unsaturated(model: Any, labels: Any) -> Any:
                 lead = logits[true] - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
             return logits - true * lead[:, None]
 
-    return Unsaturated()
+    # torchattacks puts a model that says it is training back into training mode: this one must not say so
+    return Unsaturated().eval()
 
 
 def check_ball(adversarial: Any, clean: Any, radius: float) -> None:
@@ -509,5 +510,5 @@ def _check_model(model: Any, clean: Any, predictions: Predictions, rows: NDArray
     if gap.max() > SAME_LOGITS * max(1.0, float(np.abs(known).max())):
         raise SpurbenchError(
             f"Expected predictions of this model on these images, found logits that differ by {gap.max():.3g} on"
-            f" {predictions.ids[rows[gap.argmax()]]!r}. Predict again."
+            f" {str(predictions.ids[rows[gap.argmax()]])!r}. Predict again."
         )

@@ -1,0 +1,516 @@
+"""The page's plots as plain geometry: paths and labels with coordinates, which a template turns into SVG.
+
+Nothing is drawn or escaped here, and no colour is fixed: a path names a slot of the palette, and the style sheet has a
+light and a dark colour for it. A series has a marker of its own too, so that no plot depends on colour alone. All
+shares are in [0, 1] and are labelled in per cent; all coordinates are pixels of the plot's own box, y downwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustbench_spur.types import Estimate
+
+COLOURS = 7
+"""Slots of the palette beside slot 0, which is neutral and the baseline's."""
+SHAPES = ((0, 1.0, 0.0), (4, 1.0, 45.0), (3, 1.0, 0.0), (4, 1.0, 0.0), (3, 1.0, 180.0), (5, 0.45, 0.0), (4, 0.4, 45.0))
+"""Markers: corners (0 for a circle), radius of the inner corners (1 for none), and turn in degrees."""
+WIDTH = 420.0
+LETTER, LINE = 6.3, 13.0
+"""Width of a letter and height of a line at the plots' text size, 12 pixels, on the safe side for common fonts."""
+LONGEST = 20
+"""Letters of a name that a plot shows; the tables have it in full."""
+
+Box = tuple[float, float, float, float]
+
+
+def number(value: float) -> str:
+    """A coordinate with one decimal at most.
+
+    >>> number(12.0), number(3.14159), number(-0.04)
+    ('12', '3.1', '0')
+    """
+    text = f"{value:.1f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def percent(value: float) -> str:
+    """A share in per cent with one decimal and a true minus sign.
+
+    >>> percent(0.4312), percent(-0.05)
+    ('43.1', '−5.0')
+    """
+    text = f"{100 * value:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def in_words(estimate: Estimate) -> str:
+    """An estimate with its interval, or the reason why there is none.
+
+    >>> in_words(Estimate(0.5, 0.4, 0.6)), in_words(Estimate(None, reason="not evaluated"))
+    ('50.0 (40.0 to 60.0)', 'none: not evaluated')
+    """
+    if estimate.value is None:
+        return f"none: {estimate.reason or 'undefined'}"
+    if estimate.low is None or estimate.high is None:
+        return percent(estimate.value) + (f" ({estimate.reason})" if estimate.reason else "")
+    return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
+
+
+def shortened(name: str, longest: int = LONGEST) -> str:
+    """A name cut to ``longest`` letters."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Series:
+    """How a row looks in every plot.
+
+    Args:
+        name: for labels.
+        colour: slot of the palette; 0 is neutral.
+        shape: index into :data:`SHAPES`, taken modulo its length.
+        faint: whether it is drawn paler (rows that are not ranked).
+    """
+
+    name: str
+    colour: int = 0
+    shape: int = 0
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Path:
+    """A line or an area: SVG path data, a kind that the style sheet knows, a slot of the palette, and a tooltip."""
+
+    d: str
+    kind: str
+    colour: int | None = None
+    faint: bool = False
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text; ``anchor`` is ``start``, ``middle`` or ``end``, ``turn`` an angle in degrees about its place."""
+
+    x: str
+    y: str
+    text: str
+    kind: str = "tick"
+    anchor: str = "start"
+    turn: int = 0
+
+
+@dataclass
+class Chart:
+    """A plot, and the same numbers as a table for those who cannot see it.
+
+    Args:
+        title: what it shows.
+        description: how to read it, in a sentence.
+        width: of its box.
+        height: of its box.
+        head: column titles of the table.
+        rows: texts of the table.
+        missing: rows that could not be drawn, each with the reason.
+    """
+
+    title: str
+    description: str
+    width: float
+    height: float
+    head: tuple[str, ...] = ()
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+
+    def line(
+        self, points: Iterable[tuple[float, float]], kind: str, series: Series | None = None, tip: str = ""
+    ) -> None:
+        """Add a line through points."""
+        d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
+        self.paths.append(Path(d, kind, series.colour if series else None, bool(series and series.faint), tip))
+
+    def marker(
+        self, x: float, y: float, series: Series, *, size: float = 5.0, kind: str = "mark", tip: str = ""
+    ) -> None:
+        """Add the marker of a series."""
+        self.paths.append(Path(marker_path(x, y, series.shape, size), kind, series.colour, series.faint, tip))
+
+    def text(self, x: float, y: float, text: str, kind: str = "tick", anchor: str = "start", turn: int = 0) -> None:
+        """Add a text."""
+        self.labels.append(Label(number(x), number(y), text, kind, anchor, turn))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from values ``low`` to ``high`` onto coordinates ``start`` to ``stop``; values outside are clipped."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        """The coordinate of a value."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.start + share * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        """Round shares on the scale: four to seven of them."""
+        step = next(s for s in (0.02, 0.05, 0.1, 0.2) if (self.high - self.low) / s <= 6.01)
+        first = math.ceil(round(self.low / step, 6))
+        return [round(step * k, 4) for k in range(first, math.floor(round(self.high / step, 6)) + 1)]
+
+
+def domain(values: Iterable[float | None]) -> tuple[float, float]:
+    """From the tenth below the least value, with a margin, up to 1; from 0 where there is no value.
+
+    >>> domain([0.71, None, 0.95]), domain([0.02])
+    ((0.6, 1.0), (0.0, 1.0))
+    """
+    least = min((value for value in values if value is not None), default=0.0)
+    return max(0.0, min(0.8, math.floor(round(10 * (least - 0.02), 6)) / 10)), 1.0
+
+
+def marker_path(x: float, y: float, shape: int, size: float) -> str:
+    """Path data of a marker about a point, of equal weight to the eye for all shapes."""
+    corners, inner, turn = SHAPES[shape % len(SHAPES)]
+    if not corners:
+        r = number(size)
+        return (
+            f"M{number(x - size)} {number(y)}a{r} {r} 0 1 0 {number(2 * size)} 0a{r} {r} 0 1 0 {number(-2 * size)} 0z"
+        )
+    size *= {3: 1.35, 4: 1.2, 5: 1.4}[corners] * (1.15 if inner < 1 and corners == 4 else 1)
+    radii = [size] if inner == 1 else [size, size * inner]
+    steps = corners * len(radii)
+    points = []
+    for k in range(steps):
+        angle, radius = math.radians(turn + 360 * k / steps), radii[k % len(radii)]
+        points.append(f"{number(x + radius * math.sin(angle))} {number(y - radius * math.cos(angle))}")
+    return f"M{'L'.join(points)}z"
+
+
+def _axes(chart: Chart, x: Scale, y: Scale, x_title: str, y_title: str) -> None:
+    for tick in y.ticks():
+        chart.line([(x.start, y(tick)), (x.stop, y(tick))], "grid")
+        chart.text(x.start - 7, y(tick) + 4, f"{100 * tick:.0f}", anchor="end")
+    for tick in x.ticks():
+        chart.text(x(tick), y.start + 17, f"{100 * tick:.0f}", anchor="middle")
+    chart.text((x.start + x.stop) / 2, y.start + 36, x_title, "axis", "middle")
+    chart.text(x.start - 34, (y.start + y.stop) / 2, y_title, "axis", "middle", turn=-90)
+
+
+def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
+    both = estimate.low is not None and estimate.high is not None
+    return (estimate.low, estimate.high) if both else (None, None)
+
+
+def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y_title: str) -> Chart:
+    """One estimate against another, with interval bars and labels that keep clear of each other.
+
+    Args:
+        points: of each series the estimate on x, and on y.
+        x_title: what x is.
+        y_title: what y is.
+    """
+    chart = Chart(
+        f"{y_title} against {x_title}",
+        f"One marker per method: {x_title} to the right, {y_title} upwards, both in per cent. Bars are intervals. On the"
+        " dashed line the two are equal.",
+        WIDTH,
+        330,
+        ("method", f"{y_title}, %", f"{x_title}, %"),
+        [(series.name, in_words(y), in_words(x)) for series, x, y in points],
+    )
+    shown = [(series, x, y) for series, x, y in points if x.value is not None and y.value is not None]
+    chart.missing = [f"{s.name}: {x.reason or y.reason}" for s, x, y in points if x.value is None or y.value is None]
+    across = Scale(*domain(v for _, x, _ in shown for v in (x.value, x.low)), 46, WIDTH - 14)
+    up = Scale(*domain(v for _, _, y in shown for v in (y.value, y.low)), 280, 14)
+    _axes(chart, across, up, f"{x_title}, %", f"{y_title}, %")
+    start = max(across.low, up.low)
+    chart.line([(across(start), up(start)), (across(1), up(1))], "guide")
+    places, bars = [], []
+    for series, x, y in shown:
+        centre = across(float(x.value or 0)), up(float(y.value or 0))
+        places.append((*centre, shortened(series.name)))
+        bars += _cross(
+            chart,
+            series,
+            centre,
+            [across(v) for v in _ends(x) if v is not None],
+            [up(v) for v in _ends(y) if v is not None],
+        )
+    for (series, x, y), (cx, cy, _) in zip(shown, places, strict=True):
+        chart.marker(cx, cy, series, tip=f"{series.name}: {y_title} {in_words(y)}, {x_title} {in_words(x)}")
+    _name_points(chart, places, bars, (across.start + 2, up.stop, WIDTH - 2, up.start - 2))
+    return chart
+
+
+def _cross(
+    chart: Chart, series: Series, centre: tuple[float, float], across: list[float], up: list[float]
+) -> list[Box]:
+    """Draw the bars of a point; returns the boxes that they fill."""
+    cx, cy = centre
+    boxes = []
+    if across:
+        chart.line([(across[0], cy), (across[1], cy)], "bar", series)
+        boxes.append((across[0], cy - 1, across[1], cy + 1))
+    if up:
+        chart.line([(cx, up[0]), (cx, up[1])], "bar", series)
+        boxes.append((cx - 1, up[1], cx + 1, up[0]))
+    return boxes
+
+
+def _name_points(chart: Chart, places: Sequence[tuple[float, float, str]], bars: Sequence[Box], area: Box) -> None:
+    for (x, y, name), box in zip(places, place_labels(places, bars, area), strict=True):
+        near = min(max(x, box[0]), box[2]), min(max(y, box[1] + 2), box[3] - 2)
+        if math.dist((x, y), near) > 16:
+            chart.line([(x, y), near], "leader")
+        chart.text(box[0], box[3] - 3, name, "name")
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Area that two boxes (left, top, right, bottom) share.
+
+    >>> overlap((0, 0, 2, 2), (1, 1, 3, 3)), overlap((0, 0, 1, 1), (2, 0, 3, 1))
+    (1, 0)
+    """
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def place_labels(places: Sequence[tuple[float, float, str]], bars: Sequence[Box], area: Box) -> list[Box]:
+    """Find room for the name of each point: greedily, the nearest place that hides no marker and no other name.
+
+    Args:
+        places: x, y and name of each point.
+        bars: boxes that are better left free.
+        area: box that no name may leave.
+
+    Returns:
+        The box of each name.
+    """
+    markers = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in places]
+    taken: list[Box] = []
+    for x, y, name in places:
+        width = LETTER * len(name) + 2
+
+        def cost(item: tuple[Box, float]) -> float:
+            box, distance = item
+            outside = (box[2] - box[0]) * (box[3] - box[1]) - overlap(box, area)
+            clash = sum(overlap(box, other) for other in taken) + sum(overlap(box, other) for other in markers)
+            return distance + 20 * outside + 5 * clash + 0.4 * sum(overlap(box, bar) for bar in bars)
+
+        taken.append(min(_around(x, y, width), key=cost)[0])
+    return taken
+
+
+def _around(x: float, y: float, width: float) -> list[tuple[Box, float]]:
+    """Boxes for a name about a point, each with its distance."""
+    found = []
+    for distance in (9.0, 15.0, 24.0, 36.0, 50.0, 66.0, 84.0, 104.0):
+        for angle in range(0, 360, 30):
+            dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            cx, cy = x + dx * (distance + width / 2), y + dy * (distance + LINE / 2)
+            found.append(((cx - width / 2, cy - LINE / 2, cx + width / 2, cy + LINE / 2), distance))
+    return found
+
+
+def spread_out(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions as little as a simple pass can until they are ``gap`` apart, in their order, within the ends.
+
+    >>> spread_out([10, 10, 50], 5, 0, 100), spread_out([99, 100], 5, 0, 100)
+    ([10, 15, 50], [95, 100])
+    """
+    gap = min(gap, (high - low) / max(1, len(positions) - 1))
+    order = sorted(range(len(positions)), key=lambda k: positions[k])
+    out = list(positions)
+    for before, k in zip([None, *order], order, strict=False):
+        out[k] = max(out[k], low if before is None else out[before] + gap)
+    for after, k in zip([None, *order[::-1]], order[::-1], strict=False):
+        out[k] = min(out[k], high if after is None else out[after] - gap)
+    return out
+
+
+def dots(
+    rows: Sequence[tuple[Series, Mapping[str, Estimate]]], groups: Sequence[str], values: int, title: str
+) -> Chart:
+    """A row per method with a marker and an interval for every group, each group on a lane of its own.
+
+    Args:
+        rows: of each series its estimate by group.
+        groups: names, in index order (``label * values + attribute``).
+        values: number of attribute values; with two, shape is the class and filling the value.
+        title: what is shown.
+    """
+    left = 16 + LETTER * max((len(shortened(series.name, 16)) for series, _ in rows), default=0)
+    across = Scale(0, 1, left, WIDTH - 16)
+    top, lane = 24 + LINE * _legend_lines(groups), 9.0
+    pitch = lane * len(groups) + 11
+    chart = Chart(
+        title,
+        "One block per method, one marker per group, in per cent; bars are intervals. A method that does not use the"
+        " shortcut has its markers close together.",
+        WIDTH,
+        top + pitch * len(rows) + 40,
+        ("method", *(f"{group}, %" for group in groups)),
+        [(s.name, *(in_words(by.get(g, Estimate(None))) for g in groups)) for s, by in rows],
+    )
+    for tick in across.ticks():
+        chart.line([(across(tick), top - 6), (across(tick), top + pitch * len(rows))], "grid")
+        chart.text(across(tick), top + pitch * len(rows) + 17, f"{100 * tick:.0f}", anchor="middle")
+    chart.text((left + WIDTH - 16) / 2, chart.height - 4, f"{title}, %", "axis", "middle")
+    styles = [_group_style(g, values) for g in range(len(groups))]
+    _legend(chart, groups, styles)
+    for place, (series, by) in enumerate(rows):
+        first = top + pitch * place + 5
+        if place:
+            chart.line([(4, first - 7), (WIDTH - 16, first - 7)], "rule")
+        chart.text(left - 10, first + lane * len(groups) / 2 + 3, shortened(series.name, 16), "name", "end")
+        for g, group in enumerate(groups):
+            style = Series(series.name, series.colour, styles[g][0], series.faint)
+            _lane(chart, across, first + lane * g + 4, style, styles[g][1], by.get(group, Estimate(None)), group)
+    return chart
+
+
+def _lane(chart: Chart, across: Scale, y: float, style: Series, kind: str, estimate: Estimate, group: str) -> None:
+    if estimate.value is None:
+        chart.text(across(0) + 3, y + 3, f"{group}: {shortened(estimate.reason or 'undefined', 48)}", "small")
+        return
+    low, high = _ends(estimate)
+    if low is not None and high is not None:
+        chart.line([(across(low), y), (across(high), y)], "bar", style)
+    tip = f"{style.name}, {group}: {in_words(estimate)}"
+    chart.marker(across(estimate.value), y, style, size=3.7, kind=kind, tip=tip)
+
+
+def _group_style(group: int, values: int) -> tuple[int, str]:
+    """Marker and kind of a group: with two values shape is the class and filling the value."""
+    return (group // 2, "mark" if group % 2 else "hollow") if values == 2 else (group, "mark")
+
+
+def _legend_lines(names: Sequence[str]) -> int:
+    return 1 + max((line for _, line in _legend_places(names)), default=0)
+
+
+def _legend_places(names: Sequence[str]) -> list[tuple[float, int]]:
+    """X and line of each entry of a legend that wraps."""
+    places, x, line = [], 10.0, 0
+    for name in names:
+        width = LETTER * len(name) + 26
+        if x > 10 and x + width > WIDTH:
+            x, line = 10.0, line + 1
+        places.append((x, line))
+        x += width
+    return places
+
+
+def _legend(chart: Chart, names: Sequence[str], styles: Sequence[tuple[int, str]]) -> None:
+    for name, (x, line), (shape, kind) in zip(names, _legend_places(names), styles, strict=True):
+        y = 10 + (LINE + 2) * line
+        chart.marker(x, y, Series(name, 0, shape), size=4, kind=kind)
+        chart.text(x + 9, y + 4, name, "tick")
+
+
+def curves(
+    lines: Sequence[tuple[Series, Sequence[tuple[float, Estimate]]]], ticks: Mapping[float, str], title: str
+) -> Chart:
+    """Estimates against a dose, a line per method with its name at the end; bars stand apart where methods meet.
+
+    Args:
+        lines: of each series the dose and the estimate there, by rising dose.
+        ticks: label of each dose.
+        title: what is shown.
+    """
+    chart = Chart(
+        title,
+        f"One line per method: {title} in per cent, by radius of the attack; radius 0 is the same images unattacked. Bars"
+        " are intervals.",
+        WIDTH,
+        330,
+        ("method", *(f"radius {label}, %" for label in ticks.values())),
+        [(s.name, *(in_words(estimate) for _, estimate in line)) for s, line in lines],
+    )
+    shown = [(s, line) for s, line in lines if any(e.value is not None for _, e in line)]
+    chart.missing = [
+        f"{s.name}: {line[0][1].reason}" for s, line in lines if line and all(e.value is None for _, e in line)
+    ]
+    room = LETTER * max((len(shortened(s.name, 14)) for s, _ in shown), default=0)
+    doses = sorted(ticks)
+    across = Scale(doses[0], doses[-1] if len(doses) > 1 else doses[0] + 1, 60, WIDTH - 34 - room)
+    up = Scale(0, 1, 280, 14)
+    _axes(chart, Scale(2, 3, 46, across.stop + 14), up, "radius of the attack", f"{title}, %")
+    for dose, label in ticks.items():
+        chart.text(across(dose), up.start + 17, label, anchor="middle")
+    step = min(5.0, 24 / max(1, len(shown)))
+    ends = []
+    for place, (series, line) in enumerate(shown):
+        shift = step * (place - (len(shown) - 1) / 2)
+        known = [(across(dose) + shift, e, dose) for dose, e in line if e.value is not None]
+        chart.line([(x, up(float(e.value or 0))) for x, e, _ in known], "curve", series)
+        for x, e, dose in known:
+            _upright(chart, up, x, series, e, f"{series.name}, radius {ticks[dose]}")
+        ends.append((known[-1][0], up(float(known[-1][1].value or 0))))
+    for (series, _), (x, y), place_y in zip(
+        shown, ends, spread_out([y for _, y in ends], LINE, up.stop, up.start), strict=True
+    ):
+        chart.line([(x + 6, y), (across.stop + 20, place_y)], "leader")
+        chart.text(across.stop + 23, place_y + 4, shortened(series.name, 14), "name")
+    return chart
+
+
+def _upright(chart: Chart, up: Scale, x: float, series: Series, estimate: Estimate, where: str) -> None:
+    low, high = _ends(estimate)
+    if low is not None and high is not None:
+        chart.line([(x, up(low)), (x, up(high))], "bar", series)
+    chart.marker(x, up(float(estimate.value or 0)), series, size=4.2, tip=f"{where}: {in_words(estimate)}")
+
+
+def reliability(series: Series, bins: Sequence[Mapping[str, Any]], classes: int, caption: str) -> Chart:
+    """Accuracy against confidence by bin, for one method; the marker's area is the share of examples.
+
+    Args:
+        series: the method.
+        bins: each with ``low``, ``high``, ``count``, ``confidence`` and ``accuracy`` (None where empty).
+        classes: number of classes: no confidence is below 1 / classes.
+        caption: the summary number, under the name.
+    """
+    across, up = Scale(1 / max(2, classes), 1, 30, 176), Scale(0, 1, 158, 36)
+    filled = [b for b in bins if b["count"]]
+    chart = Chart(
+        f"Reliability of {series.name}",
+        "Accuracy by confidence. Below the diagonal it is too sure of itself. Larger markers hold more images.",
+        184,
+        190,
+        ("confidence, %", "images", "mean confidence, %", "accuracy, %"),
+        [
+            (
+                f"{100 * b['low']:.0f} to {100 * b['high']:.0f}",
+                str(b["count"]),
+                percent(b["confidence"]),
+                percent(b["accuracy"]),
+            )
+            for b in filled
+        ],
+    )
+    for tick in (0.0, 0.5, 1.0):
+        chart.line([(across.start, up(tick)), (across.stop, up(tick))], "grid")
+        chart.text(across.start - 5, up(tick) + 4, f"{100 * tick:.0f}", anchor="end")
+    for tick in (across.low, (across.low + 1) / 2, 1.0):
+        chart.text(across(tick), up.start + 14, f"{100 * tick:.0f}", anchor="end" if tick == 1 else "middle")
+    chart.text((across.start + across.stop) / 2, up.start + 29, "confidence, %", "axis", "middle")
+    chart.text(across.start - 4, 12, shortened(series.name), "name")
+    chart.text(across.start - 4, 27, caption, "small")
+    chart.line([(across(across.low), up(across.low)), (across(1), up(1))], "guide")
+    total = sum(b["count"] for b in filled) or 1
+    for b in filled:
+        x, y = across(b["confidence"]), up(b["accuracy"])
+        chart.line([(x, up(b["confidence"])), (x, y)], "bar", series)
+        tip = f"confidence {percent(b['confidence'])}, accuracy {percent(b['accuracy'])}, {b['count']} images"
+        chart.marker(x, y, Series(series.name, series.colour), size=1.8 + 6 * math.sqrt(b["count"] / total), tip=tip)
+    return chart
