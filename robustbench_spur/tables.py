@@ -82,13 +82,15 @@ def cells(row: Row, board: Board) -> list[str]:
 
 
 def two_lines(estimate: Any) -> str:
-    """An estimate with its interval below, for a narrow column.
+    """An estimate with its interval in whole per cent below, for a narrow column.
 
     >>> two_lines(Estimate(0.615, 0.55, 0.679)).splitlines()
-    ['61.5', '55.0-67.9']
+    ['61.5', '55..68']
     """
-    text = percent(estimate)
-    return text.replace(" [", "\n").replace(", ", "-").removesuffix("]")
+    value = percent(estimate).split(" ")[0]
+    if not isinstance(estimate, Estimate) or estimate.low is None or estimate.high is None:
+        return value
+    return f"{value}\n{100 * estimate.low:.0f}..{100 * estimate.high:.0f}"
 
 
 def print_board(board: Board, console: Console) -> None:
@@ -111,9 +113,9 @@ def print_board(board: Board, console: Console) -> None:
 
 def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
     columns = [column for column in board.manifest.columns if column.shown]
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("rank", "method"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("rank", no_wrap=True)
+    table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=8)
     for column in columns:
         table.add_column(escape(column.title), overflow="fold")
     table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold")
@@ -122,9 +124,9 @@ def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
         if row.first.track != track:
             track = row.first.track
             table.add_section()
-            table.add_row("", f"[dim]track {track}[/dim]")
         texts = [two_lines(row.values.get(c.name)) if c.metric else cell_text(row, c) for c in columns]
-        table.add_row(rank_text(row), *map(escape, (method_text(row), *texts, two_lines(row.difference))))
+        method = f"{escape(method_text(row))}\n[dim]{track}[/dim]"
+        table.add_row(rank_text(row), method, *map(escape, (*texts, two_lines(row.difference))))
     return table
 
 

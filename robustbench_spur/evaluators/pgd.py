@@ -151,6 +151,8 @@ def unsaturated(model: Any, labels: Any) -> Any:
             self.model = model
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.requires_grad:
+                images.register_hook(_check_gradient)  # type: ignore[no-untyped-call]
             logits: torch.Tensor = self.model(images)
             with torch.no_grad():
                 true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
@@ -171,7 +173,7 @@ def check_ball(adversarial: Any, clean: Any, radius: float) -> None:
     if not bool(inside.all()):
         raise SpurbenchError(
             f"Expected adversarial images in [0, 1] and within {radius_label(radius)}, found {int((~inside).sum())} pixels"
-            " outside or NaN. Check the network's gradients for NaN."
+            " outside or NaN."
         )
 
 
@@ -468,6 +470,12 @@ class PGD(Evaluator):
                 "Expected 0 or 1 in pgd_robust, and 0 where the clean image is wrong, found otherwise."
             )
         return Attacked(predictions, rows.astype(np.int64), np.column_stack([clean, robust.astype(bool)]))
+
+
+def _check_gradient(gradient: Any) -> None:
+    """Check that a gradient holds no NaN: torch's sign of NaN is 0, and the attack would stand still."""
+    if bool(gradient.isnan().any()):
+        raise SpurbenchError("Expected gradients to attack along, found NaN. Check the network.")
 
 
 def _check_inputs(images: Any, predictions: Predictions) -> None:
