@@ -18,7 +18,7 @@ COLOURS = 7
 """Slots of the palette beside slot 0, which is neutral and the baseline's."""
 SHAPES = ((0, 1.0, 0.0), (4, 1.0, 45.0), (3, 1.0, 0.0), (4, 1.0, 0.0), (3, 1.0, 180.0), (5, 0.45, 0.0), (4, 0.4, 45.0))
 """Markers: corners (0 for a circle), radius of the inner corners (1 for none), and turn in degrees."""
-WIDTH = 420.0
+WIDTH = 380.0
 LETTER, LINE = 6.3, 13.0
 """Width of a letter and height of a line at the plots' text size, 12 pixels, on the safe side for common fonts."""
 LONGEST = 20
@@ -117,6 +117,7 @@ class Chart:
         head: column titles of the table.
         rows: texts of the table.
         missing: rows that could not be drawn, each with the reason.
+        name: of the series, where the plot shows one alone.
     """
 
     title: str
@@ -126,6 +127,7 @@ class Chart:
     head: tuple[str, ...] = ()
     rows: list[tuple[str, ...]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    name: str = ""
     paths: list[Path] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
 
@@ -162,7 +164,7 @@ class Scale:
         return self.start + share * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Round shares on the scale: four to seven of them."""
+        """Round shares on the scale, seven at most."""
         step = next(s for s in (0.02, 0.05, 0.1, 0.2) if (self.high - self.low) / s <= 6.01)
         first = math.ceil(round(self.low / step, 6))
         return [round(step * k, 4) for k in range(first, math.floor(round(self.high / step, 6)) + 1)]
@@ -196,14 +198,18 @@ def marker_path(x: float, y: float, shape: int, size: float) -> str:
     return f"M{'L'.join(points)}z"
 
 
-def _axes(chart: Chart, x: Scale, y: Scale, x_title: str, y_title: str) -> None:
-    for tick in y.ticks():
-        chart.line([(x.start, y(tick)), (x.stop, y(tick))], "grid")
-        chart.text(x.start - 7, y(tick) + 4, f"{100 * tick:.0f}", anchor="end")
-    for tick in x.ticks():
-        chart.text(x(tick), y.start + 17, f"{100 * tick:.0f}", anchor="middle")
-    chart.text((x.start + x.stop) / 2, y.start + 36, x_title, "axis", "middle")
-    chart.text(x.start - 34, (y.start + y.stop) / 2, y_title, "axis", "middle", turn=-90)
+def _axes(
+    chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up: Scale, titles: tuple[str, str]
+) -> None:
+    """Grid, ticks and titles of a plot from ``span[0]`` to ``span[1]``, with labels at places on x."""
+    left, right = span
+    for tick in up.ticks():
+        chart.line([(left, up(tick)), (right, up(tick))], "grid")
+        chart.text(left - 7, up(tick) + 4, f"{100 * tick:.0f}", anchor="end")
+    for x, text in ticks.items():
+        chart.text(x, up.start + 17, text, anchor="middle")
+    chart.text((left + right) / 2, up.start + 36, titles[0], "axis", "middle")
+    chart.text(left - 34, (up.start + up.stop) / 2, titles[1], "axis", "middle", turn=-90)
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
@@ -232,7 +238,8 @@ def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y
     chart.missing = [f"{s.name}: {x.reason or y.reason}" for s, x, y in points if x.value is None or y.value is None]
     across = Scale(*domain(v for _, x, _ in shown for v in (x.value, x.low)), 46, WIDTH - 14)
     up = Scale(*domain(v for _, _, y in shown for v in (y.value, y.low)), 280, 14)
-    _axes(chart, across, up, f"{x_title}, %", f"{y_title}, %")
+    ticks = {across(tick): f"{100 * tick:.0f}" for tick in across.ticks()}
+    _axes(chart, (across.start, across.stop), ticks, up, (f"{x_title}, %", f"{y_title}, %"))
     start = max(across.low, up.low)
     chart.line([(across(start), up(start)), (across(1), up(1))], "guide")
     places, bars = [], []
@@ -428,7 +435,7 @@ def curves(
         title: what is shown.
     """
     chart = Chart(
-        title,
+        f"{title} by radius",
         f"One line per method: {title} in per cent, by radius of the attack; radius 0 is the same images unattacked. Bars"
         " are intervals.",
         WIDTH,
@@ -442,11 +449,10 @@ def curves(
     ]
     room = LETTER * max((len(shortened(s.name, 14)) for s, _ in shown), default=0)
     doses = sorted(ticks)
-    across = Scale(doses[0], doses[-1] if len(doses) > 1 else doses[0] + 1, 60, WIDTH - 34 - room)
+    across = Scale(doses[0], doses[-1] if len(doses) > 1 else doses[0] + 1, 60, WIDTH - 40 - room)
     up = Scale(0, 1, 280, 14)
-    _axes(chart, Scale(2, 3, 46, across.stop + 14), up, "radius of the attack", f"{title}, %")
-    for dose, label in ticks.items():
-        chart.text(across(dose), up.start + 17, label, anchor="middle")
+    places = {across(dose): label for dose, label in ticks.items()}
+    _axes(chart, (46, across.stop + 14), places, up, ("radius of the attack", f"{title}, %"))
     step = min(5.0, 24 / max(1, len(shown)))
     ends = []
     for place, (series, line) in enumerate(shown):
@@ -456,11 +462,11 @@ def curves(
         for x, e, dose in known:
             _upright(chart, up, x, series, e, f"{series.name}, radius {ticks[dose]}")
         ends.append((known[-1][0], up(float(known[-1][1].value or 0))))
-    for (series, _), (x, y), place_y in zip(
-        shown, ends, spread_out([y for _, y in ends], LINE, up.stop, up.start), strict=True
-    ):
-        chart.line([(x + 6, y), (across.stop + 20, place_y)], "leader")
-        chart.text(across.stop + 23, place_y + 4, shortened(series.name, 14), "name")
+    heights = spread_out([y for _, y in ends], LINE, up.stop, up.start)
+    for (series, _), (x, y), place_y in zip(shown, ends, heights, strict=True):
+        chart.line([(x + 6, y), (across.stop + 18, place_y)], "leader")
+        chart.marker(across.stop + 23, place_y, series, size=3.2)
+        chart.text(across.stop + 30, place_y + 4, shortened(series.name, 14), "name")
     return chart
 
 
@@ -497,6 +503,7 @@ def reliability(series: Series, bins: Sequence[Mapping[str, Any]], classes: int,
             )
             for b in filled
         ],
+        name=series.name,
     )
     for tick in (0.0, 0.5, 1.0):
         chart.line([(across.start, up(tick)), (across.stop, up(tick))], "grid")

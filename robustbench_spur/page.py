@@ -186,7 +186,8 @@ class Page:
         names = sorted({label(row) for row in self.board.rows} - {self.manifest.baseline})
         styles = {self.manifest.baseline: Series(self.manifest.baseline)}
         for k, name in enumerate(names):
-            styles[name] = Series(name, 1 + k % COLOURS, (1 + k + k // COLOURS) % len(SHAPES))
+            shape = 1 + (k % COLOURS + k // COLOURS) % (len(SHAPES) - 1)
+            styles[name] = Series(name, 1 + k % COLOURS, shape)
         return styles
 
     @cached_property
@@ -264,9 +265,9 @@ class Page:
     def about(self, split: str) -> list[str]:
         """What a split is, from its dataset's own words and its name."""
         dataset, _, rest = split.partition("/")
-        name, tail = (re.match(r"([^@\[]*)(.*)", rest) or [rest, rest, ""])[1:3]
+        name = re.split(r"[@\[]", rest, maxsplit=1)[0]
         told = [self.said("dataset", dataset, "summary"), (self.said("dataset", dataset, "splits") or {}).get(name)]
-        if rho := re.match(r"@([\d.]+)", tail):
+        if rho := re.match(r"@([\d.]+)", rest.removeprefix(name)):
             told.append(
                 f"In train and validation, {100 * float(rho[1]):g} % of the patients of each class carry the attribute value"
                 " that is tied to the class."

@@ -40,6 +40,12 @@ def numerics(device: str) -> dict[str, str]:
     return {"device": kind, "precision": "bfloat16" if kind == "cuda" else "float32"}
 
 
+def default_threads() -> int:
+    """Threads of one stage on the CPU: ``$OMP_NUM_THREADS``, or as many as there are processors."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where a plan is carried out.
@@ -55,7 +61,7 @@ class Runtime:
 
     home: Home
     device: str = "cpu"
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int = field(default_factory=default_threads)
     plugin_files: tuple[Path, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     weights: Path | None = None

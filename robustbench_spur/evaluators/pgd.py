@@ -496,8 +496,7 @@ def _as_floats(images: Any, rows: NDArray[np.int64], device: Any) -> Any:
 
     from robustbench_spur.feeding import to_unit
 
-    # a copy: torch takes no array that cannot be written to, such as a memory map's
-    return to_unit(torch.from_numpy(np.array(images[rows])).to(device))
+    return to_unit(torch.from_numpy(images[rows]).to(device))
 
 
 def _logits(model: Any, images: Any) -> NDArray[np.float32]:
