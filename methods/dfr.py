@@ -6,8 +6,9 @@ best worst group on the other half; then, for that c, on ``draws`` subsets of al
 
 Source: Kirichenko, Izmailov and Wilson, ICLR 2023 (arXiv 2204.02937), "Last layer re-training is sufficient", section 6 and
     appendix B; their DFR-val, with ``adapt`` in the part of the validation set.
-Deviations: the halves hold different patients, and features are standardised by all of ``adapt`` throughout (the released code
-    tunes under another standardisation than it fits with).
+Deviations: the halves hold different patients; features are standardised by all of ``adapt`` throughout (the released code
+    tunes under another standardisation than it fits with); c is tuned on ``tuning_draws`` subsets, where the released code
+    has one.
 Needs: labels and group labels of the ``adapt`` partition; examples in every group there.
 """
 
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 from robustbench_spur.methods.erm import ERM
 from sklearn.linear_model import LogisticRegression
 
-from robustbench_spur import Hyperparameters, Stage, Task, View, parameter
+from robustbench_spur import Hyperparameters, SpurbenchError, Stage, Task, View, parameter
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -29,8 +31,15 @@ class DFRHyperparameters(Hyperparameters):
     draws: int = parameter(20, "balanced subsets whose coefficients are averaged", at_least=1)
     tuning_draws: int = parameter(3, "balanced subsets per strength while tuning", at_least=1)
     strengths: tuple[float, ...] = parameter(
-        (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01), "inverse strengths c of the L1 penalty that are tried"
+        (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01), "inverse strengths c of the L1 penalty that are tried, each above 0"
     )
+
+    @field_validator("strengths")
+    @classmethod
+    def _positive(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        if not strengths or min(strengths) <= 0:
+            raise ValueError("expected at least one strength, each above 0")
+        return strengths
 
 
 class DFR(ERM):
@@ -52,7 +61,11 @@ class DFR(ERM):
         return task.replace_head(model, head)
 
     def last_layer(self, adapt: View, outputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
-        """Weight and bias of the new last layer, for features as they are (not standardised)."""
+        """Weight and bias of the new last layer, for features as they are (not standardised).
+
+        Raises:
+            SpurbenchError: ``adapt``, or one half of its patients, lacks a class.
+        """
         raw = outputs["features"].astype(np.float64)
         mean, scale = raw.mean(axis=0), raw.std(axis=0)
         scale[scale == 0] = 1.0
@@ -70,6 +83,13 @@ class DFR(ERM):
         """The strength whose fit on one half of the patients has the best worst group on the other half."""
         patients = rng.permutation(np.unique(adapt.clusters))
         first = np.isin(adapt.clusters, patients[: len(patients) // 2])
+        for half in (first, ~first):
+            found = np.unique(adapt.labels[half])
+            if len(found) < adapt.classes:
+                raise SpurbenchError(
+                    f"Expected all {adapt.classes} classes in each half of the {len(patients)} adapt patients, found"
+                    f" classes {found.tolist()} in one. Use a split with more patients in adapt."
+                )
         scores = {}
         for strength in self.hyper.strengths:
             labels, groups = adapt.labels[first], adapt.groups[first]

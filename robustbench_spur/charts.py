@@ -21,9 +21,12 @@ SHAPES = ((0, 1.0, 0.0), (4, 1.0, 45.0), (3, 1.0, 0.0), (4, 1.0, 0.0), (3, 1.0, 
 WIDTH = 380.0
 LETTER, LINE = 6.3, 13.0
 """Width of a letter and height of a line at the plots' text size, 12 pixels, on the safe side for common fonts."""
+LANE = 9.0
+"""Height of a group's lane in the plot of groups."""
 LONGEST = 20
 """Letters of a name that a plot shows; the tables have it in full."""
 
+Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 
@@ -110,18 +113,18 @@ class Chart:
     """A plot, and the same numbers as a table for those who cannot see it.
 
     Args:
-        title: what it shows.
-        description: how to read it, in a sentence.
+        kind: ``scatter``, ``dots``, ``curves`` or ``reliability``: how the template explains it.
+        titles: of x and of y.
         width: of its box.
         height: of its box.
         head: column titles of the table.
         rows: texts of the table.
-        missing: rows that could not be drawn, each with the reason.
+        missing: series that could not be drawn, each with the reason.
         name: of the series, where the plot shows one alone.
     """
 
-    title: str
-    description: str
+    kind: str
+    titles: tuple[str, str]
     width: float
     height: float
     head: tuple[str, ...] = ()
@@ -131,18 +134,15 @@ class Chart:
     paths: list[Path] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
 
-    def line(
-        self, points: Iterable[tuple[float, float]], kind: str, series: Series | None = None, tip: str = ""
-    ) -> None:
-        """Add a line through points."""
-        d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
-        self.paths.append(Path(d, kind, series.colour if series else None, bool(series and series.faint), tip))
+    def line(self, points: Sequence[Point], kind: str, series: Series | None = None) -> None:
+        """Add a line through points; nothing where there is none."""
+        if points:
+            d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
+            self.paths.append(Path(d, kind, series.colour if series else None, bool(series and series.faint)))
 
-    def marker(
-        self, x: float, y: float, series: Series, *, size: float = 5.0, kind: str = "mark", tip: str = ""
-    ) -> None:
+    def marker(self, at: Point, series: Series, *, size: float = 5.0, kind: str = "mark", tip: str = "") -> None:
         """Add the marker of a series."""
-        self.paths.append(Path(marker_path(x, y, series.shape, size), kind, series.colour, series.faint, tip))
+        self.paths.append(Path(marker_path(*at, series.shape, size), kind, series.colour, series.faint, tip))
 
     def text(self, x: float, y: float, text: str, kind: str = "tick", anchor: str = "start", turn: int = 0) -> None:
         """Add a text."""
@@ -198,9 +198,16 @@ def marker_path(x: float, y: float, shape: int, size: float) -> str:
     return f"M{'L'.join(points)}z"
 
 
-def _axes(
-    chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up: Scale, titles: tuple[str, str]
-) -> None:
+def _ends(estimate: Estimate) -> list[float]:
+    """Both ends of an interval, or none."""
+    return [] if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+
+
+def _in_percent(scale: Scale) -> dict[float, str]:
+    return {scale(tick): f"{100 * tick:.0f}" for tick in scale.ticks()}
+
+
+def _axes(chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up: Scale) -> None:
     """Grid, ticks and titles of a plot from ``span[0]`` to ``span[1]``, with labels at places on x."""
     left, right = span
     for tick in up.ticks():
@@ -208,13 +215,8 @@ def _axes(
         chart.text(left - 7, up(tick) + 4, f"{100 * tick:.0f}", anchor="end")
     for x, text in ticks.items():
         chart.text(x, up.start + 17, text, anchor="middle")
-    chart.text((left + right) / 2, up.start + 36, titles[0], "axis", "middle")
-    chart.text(left - 34, (up.start + up.stop) / 2, titles[1], "axis", "middle", turn=-90)
-
-
-def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
-    both = estimate.low is not None and estimate.high is not None
-    return (estimate.low, estimate.high) if both else (None, None)
+    chart.text((left + right) / 2, up.start + 36, chart.titles[0], "axis", "middle")
+    chart.text(left - 34, (up.start + up.stop) / 2, chart.titles[1], "axis", "middle", turn=-90)
 
 
 def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y_title: str) -> Chart:
@@ -225,57 +227,32 @@ def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y
         x_title: what x is.
         y_title: what y is.
     """
-    chart = Chart(
-        f"{y_title} against {x_title}",
-        f"One marker per method: {x_title} to the right, {y_title} upwards, both in per cent. Bars are intervals. On the"
-        " dashed line the two are equal.",
-        WIDTH,
-        330,
-        ("method", f"{y_title}, %", f"{x_title}, %"),
-        [(series.name, in_words(y), in_words(x)) for series, x, y in points],
-    )
+    chart = Chart("scatter", (f"{x_title}, %", f"{y_title}, %"), WIDTH, 330)
+    chart.head = ("method", *reversed(chart.titles))
+    chart.rows = [(series.name, in_words(y), in_words(x)) for series, x, y in points]
+    chart.missing = [f"{s.name} ({x.reason or y.reason})" for s, x, y in points if x.value is None or y.value is None]
     shown = [(series, x, y) for series, x, y in points if x.value is not None and y.value is not None]
-    chart.missing = [f"{s.name}: {x.reason or y.reason}" for s, x, y in points if x.value is None or y.value is None]
     across = Scale(*domain(v for _, x, _ in shown for v in (x.value, x.low)), 46, WIDTH - 14)
     up = Scale(*domain(v for _, _, y in shown for v in (y.value, y.low)), 280, 14)
-    ticks = {across(tick): f"{100 * tick:.0f}" for tick in across.ticks()}
-    _axes(chart, (across.start, across.stop), ticks, up, (f"{x_title}, %", f"{y_title}, %"))
+    _axes(chart, (across.start, across.stop), _in_percent(across), up)
     start = max(across.low, up.low)
     chart.line([(across(start), up(start)), (across(1), up(1))], "guide")
-    places, bars = [], []
-    for series, x, y in shown:
-        centre = across(float(x.value or 0)), up(float(y.value or 0))
-        places.append((*centre, shortened(series.name)))
-        bars += _cross(
-            chart,
-            series,
-            centre,
-            [across(v) for v in _ends(x) if v is not None],
-            [up(v) for v in _ends(y) if v is not None],
-        )
-    for (series, x, y), (cx, cy, _) in zip(shown, places, strict=True):
-        chart.marker(cx, cy, series, tip=f"{series.name}: {y_title} {in_words(y)}, {x_title} {in_words(x)}")
-    _name_points(chart, places, bars, (across.start + 2, up.stop, WIDTH - 2, up.start - 2))
+    centres = [(across(float(x.value or 0)), up(float(y.value or 0))) for _, x, y in shown]
+    bars: list[Box] = []
+    for (series, x, y), (cx, cy) in zip(shown, centres, strict=True):
+        chart.line([(across(end), cy) for end in _ends(x)], "bar", series)
+        chart.line([(cx, up(end)) for end in _ends(y)], "bar", series)
+        bars += [(across(x.low), cy - 1, across(x.high), cy + 1)] if x.low is not None and x.high is not None else []
+        bars += [(cx - 1, up(y.high), cx + 1, up(y.low))] if y.low is not None and y.high is not None else []
+    for (series, x, y), at in zip(shown, centres, strict=True):
+        chart.marker(at, series, tip=f"{series.name}: {y_title} {in_words(y)}, {x_title} {in_words(x)}")
+    names = [shortened(series.name) for series, _, _ in shown]
+    _name_points(chart, centres, names, bars, (across.start + 2, up.stop, WIDTH - 2, up.start - 2))
     return chart
 
 
-def _cross(
-    chart: Chart, series: Series, centre: tuple[float, float], across: list[float], up: list[float]
-) -> list[Box]:
-    """Draw the bars of a point; returns the boxes that they fill."""
-    cx, cy = centre
-    boxes = []
-    if across:
-        chart.line([(across[0], cy), (across[1], cy)], "bar", series)
-        boxes.append((across[0], cy - 1, across[1], cy + 1))
-    if up:
-        chart.line([(cx, up[0]), (cx, up[1])], "bar", series)
-        boxes.append((cx - 1, up[1], cx + 1, up[0]))
-    return boxes
-
-
-def _name_points(chart: Chart, places: Sequence[tuple[float, float, str]], bars: Sequence[Box], area: Box) -> None:
-    for (x, y, name), box in zip(places, place_labels(places, bars, area), strict=True):
+def _name_points(chart: Chart, at: Sequence[Point], names: Sequence[str], bars: Sequence[Box], area: Box) -> None:
+    for (x, y), name, box in zip(at, names, place_labels(at, names, bars, area), strict=True):
         near = min(max(x, box[0]), box[2]), min(max(y, box[1] + 2), box[3] - 2)
         if math.dist((x, y), near) > 16:
             chart.line([(x, y), near], "leader")
@@ -291,20 +268,21 @@ def overlap(a: Box, b: Box) -> float:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def place_labels(places: Sequence[tuple[float, float, str]], bars: Sequence[Box], area: Box) -> list[Box]:
+def place_labels(at: Sequence[Point], names: Sequence[str], bars: Sequence[Box], area: Box) -> list[Box]:
     """Find room for the name of each point: greedily, the nearest place that hides no marker and no other name.
 
     Args:
-        places: x, y and name of each point.
+        at: the points.
+        names: of the points.
         bars: boxes that are better left free.
         area: box that no name may leave.
 
     Returns:
         The box of each name.
     """
-    markers = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in places]
+    markers = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
     taken: list[Box] = []
-    for x, y, name in places:
+    for (x, y), name in zip(at, names, strict=True):
         width = LETTER * len(name) + 2
 
         def cost(item: tuple[Box, float]) -> float:
@@ -356,44 +334,34 @@ def dots(
         title: what is shown.
     """
     left = 16 + LETTER * max((len(shortened(series.name, 16)) for series, _ in rows), default=0)
-    across = Scale(0, 1, left, WIDTH - 16)
-    top, lane = 24 + LINE * _legend_lines(groups), 9.0
-    pitch = lane * len(groups) + 11
-    chart = Chart(
-        title,
-        "One block per method, one marker per group, in per cent; bars are intervals. A method that does not use the"
-        " shortcut has its markers close together.",
-        WIDTH,
-        top + pitch * len(rows) + 40,
-        ("method", *(f"{group}, %" for group in groups)),
-        [(s.name, *(in_words(by.get(g, Estimate(None))) for g in groups)) for s, by in rows],
-    )
-    for tick in across.ticks():
-        chart.line([(across(tick), top - 6), (across(tick), top + pitch * len(rows))], "grid")
-        chart.text(across(tick), top + pitch * len(rows) + 17, f"{100 * tick:.0f}", anchor="middle")
-    chart.text((left + WIDTH - 16) / 2, chart.height - 4, f"{title}, %", "axis", "middle")
+    top, pitch = 24 + LINE * _legend_lines(groups), LANE * len(groups) + 11
+    across, bottom = Scale(0, 1, left, WIDTH - 16), top + pitch * len(rows)
+    chart = Chart("dots", (f"{title}, %", ""), WIDTH, bottom + 40, ("method", *(f"{group}, %" for group in groups)))
+    chart.rows = [(s.name, *(in_words(by.get(g, Estimate(None))) for g in groups)) for s, by in rows]
+    for x, text in _in_percent(across).items():
+        chart.line([(x, top - 6), (x, bottom)], "grid")
+        chart.text(x, bottom + 17, text, anchor="middle")
+    chart.text((left + WIDTH - 16) / 2, bottom + 36, chart.titles[0], "axis", "middle")
     styles = [_group_style(g, values) for g in range(len(groups))]
     _legend(chart, groups, styles)
     for place, (series, by) in enumerate(rows):
         first = top + pitch * place + 5
         if place:
             chart.line([(4, first - 7), (WIDTH - 16, first - 7)], "rule")
-        chart.text(left - 10, first + lane * len(groups) / 2 + 3, shortened(series.name, 16), "name", "end")
+        chart.text(left - 10, first + LANE * len(groups) / 2 + 3, shortened(series.name, 16), "name", "end")
         for g, group in enumerate(groups):
             style = Series(series.name, series.colour, styles[g][0], series.faint)
-            _lane(chart, across, first + lane * g + 4, style, styles[g][1], by.get(group, Estimate(None)), group)
+            _lane(chart, across, first + LANE * g + 4, style, styles[g][1], by.get(group, Estimate(None)), group)
     return chart
 
 
 def _lane(chart: Chart, across: Scale, y: float, style: Series, kind: str, estimate: Estimate, group: str) -> None:
     if estimate.value is None:
-        chart.text(across(0) + 3, y + 3, f"{group}: {shortened(estimate.reason or 'undefined', 48)}", "small")
+        chart.text(across(0) + 3, y + 3, f"{group}: {shortened(estimate.reason or 'undefined', 40)}", "small")
         return
-    low, high = _ends(estimate)
-    if low is not None and high is not None:
-        chart.line([(across(low), y), (across(high), y)], "bar", style)
+    chart.line([(across(end), y) for end in _ends(estimate)], "bar", style)
     tip = f"{style.name}, {group}: {in_words(estimate)}"
-    chart.marker(across(estimate.value), y, style, size=3.7, kind=kind, tip=tip)
+    chart.marker((across(estimate.value), y), style, size=3.7, kind=kind, tip=tip)
 
 
 def _group_style(group: int, values: int) -> tuple[int, str]:
@@ -420,61 +388,52 @@ def _legend_places(names: Sequence[str]) -> list[tuple[float, int]]:
 def _legend(chart: Chart, names: Sequence[str], styles: Sequence[tuple[int, str]]) -> None:
     for name, (x, line), (shape, kind) in zip(names, _legend_places(names), styles, strict=True):
         y = 10 + (LINE + 2) * line
-        chart.marker(x, y, Series(name, 0, shape), size=4, kind=kind)
+        chart.marker((x, y), Series(name, 0, shape), size=4, kind=kind)
         chart.text(x + 9, y + 4, name, "tick")
 
 
-def curves(
-    lines: Sequence[tuple[Series, Sequence[tuple[float, Estimate]]]], ticks: Mapping[float, str], title: str
-) -> Chart:
+def curves(lines: Sequence[tuple[Series, Mapping[float, Estimate]]], ticks: Mapping[float, str], title: str) -> Chart:
     """Estimates against a dose, a line per method with its name at the end; bars stand apart where methods meet.
 
     Args:
-        lines: of each series the dose and the estimate there, by rising dose.
-        ticks: label of each dose.
+        lines: of each series the estimate by dose.
+        ticks: label of each dose, by rising dose.
         title: what is shown.
     """
-    chart = Chart(
-        f"{title} by radius",
-        f"One line per method: {title} in per cent, by radius of the attack; radius 0 is the same images unattacked. Bars"
-        " are intervals.",
-        WIDTH,
-        330,
-        ("method", *(f"radius {label}, %" for label in ticks.values())),
-        [(s.name, *(in_words(estimate) for _, estimate in line)) for s, line in lines],
-    )
-    shown = [(s, line) for s, line in lines if any(e.value is not None for _, e in line)]
-    chart.missing = [
-        f"{s.name}: {line[0][1].reason}" for s, line in lines if line and all(e.value is None for _, e in line)
-    ]
-    room = LETTER * max((len(shortened(s.name, 14)) for s, _ in shown), default=0)
-    doses = sorted(ticks)
-    across = Scale(doses[0], doses[-1] if len(doses) > 1 else doses[0] + 1, 60, WIDTH - 40 - room)
+    chart = Chart("curves", ("radius of the attack", f"{title}, %"), WIDTH, 330)
+    chart.head = ("method", *(f"radius {label}, %" for label in ticks.values()))
+    chart.rows = [(s.name, *(in_words(by.get(dose, Estimate(None))) for dose in ticks)) for s, by in lines]
+    known = [[(d, by[d]) for d in ticks if d in by and by[d].value is not None] for _, by in lines]
+    chart.missing = [_why_missing(*line) for line, points in zip(lines, known, strict=True) if not points]
+    shown = [(series, points) for (series, _), points in zip(lines, known, strict=True) if points]
+    room = LETTER * max((len(shortened(series.name, 14)) for series, _ in shown), default=0)
+    across = Scale(min(ticks), max(*ticks, min(ticks) + 1e-9), 60, WIDTH - 40 - room)
     up = Scale(0, 1, 280, 14)
-    places = {across(dose): label for dose, label in ticks.items()}
-    _axes(chart, (46, across.stop + 14), places, up, ("radius of the attack", f"{title}, %"))
-    step = min(5.0, 24 / max(1, len(shown)))
-    ends = []
-    for place, (series, line) in enumerate(shown):
+    _axes(chart, (46, across.stop + 14), {across(dose): text for dose, text in ticks.items()}, up)
+    step, ends = min(5.0, 24 / max(1, len(shown))), []
+    for place, (series, points) in enumerate(shown):
         shift = step * (place - (len(shown) - 1) / 2)
-        known = [(across(dose) + shift, e, dose) for dose, e in line if e.value is not None]
-        chart.line([(x, up(float(e.value or 0))) for x, e, _ in known], "curve", series)
-        for x, e, dose in known:
-            _upright(chart, up, x, series, e, f"{series.name}, radius {ticks[dose]}")
-        ends.append((known[-1][0], up(float(known[-1][1].value or 0))))
-    heights = spread_out([y for _, y in ends], LINE, up.stop, up.start)
-    for (series, _), (x, y), place_y in zip(shown, ends, heights, strict=True):
-        chart.line([(x + 6, y), (across.stop + 18, place_y)], "leader")
-        chart.marker(across.stop + 23, place_y, series, size=3.2)
-        chart.text(across.stop + 30, place_y + 4, shortened(series.name, 14), "name")
+        at = [(across(dose) + shift, up(float(e.value or 0))) for dose, e in points]
+        chart.line(at, "curve", series)
+        for (x, y), (dose, e) in zip(at, points, strict=True):
+            chart.line([(x, up(end)) for end in _ends(e)], "bar", series)
+            chart.marker((x, y), series, size=4.2, tip=f"{series.name}, radius {ticks[dose]}: {in_words(e)}")
+        ends.append((at[-1], series))
+    _name_ends(chart, ends, across.stop + 18, up)
     return chart
 
 
-def _upright(chart: Chart, up: Scale, x: float, series: Series, estimate: Estimate, where: str) -> None:
-    low, high = _ends(estimate)
-    if low is not None and high is not None:
-        chart.line([(x, up(low)), (x, up(high))], "bar", series)
-    chart.marker(x, up(float(estimate.value or 0)), series, size=4.2, tip=f"{where}: {in_words(estimate)}")
+def _why_missing(series: Series, by: Mapping[float, Estimate]) -> str:
+    return f"{series.name} ({next((e.reason for e in by.values() if e.reason), 'undefined')})"
+
+
+def _name_ends(chart: Chart, ends: Sequence[tuple[Point, Series]], left: float, up: Scale) -> None:
+    """Names right of the lines' ends, apart from each other, each with its marker."""
+    heights = spread_out([y for (_, y), _ in ends], LINE, up.stop, up.start)
+    for ((x, y), series), height in zip(ends, heights, strict=True):
+        chart.line([(x + 6, y), (left, height)], "leader")
+        chart.marker((left + 5, height), series, size=3.2)
+        chart.text(left + 12, height + 4, shortened(series.name, 14), "name")
 
 
 def reliability(series: Series, bins: Sequence[Mapping[str, Any]], classes: int, caption: str) -> Chart:
@@ -487,37 +446,23 @@ def reliability(series: Series, bins: Sequence[Mapping[str, Any]], classes: int,
         caption: the summary number, under the name.
     """
     across, up = Scale(1 / max(2, classes), 1, 30, 176), Scale(0, 1, 158, 36)
-    filled = [b for b in bins if b["count"]]
-    chart = Chart(
-        f"Reliability of {series.name}",
-        "Accuracy by confidence. Below the diagonal it is too sure of itself. Larger markers hold more images.",
-        184,
-        190,
-        ("confidence, %", "images", "mean confidence, %", "accuracy, %"),
-        [
-            (
-                f"{100 * b['low']:.0f} to {100 * b['high']:.0f}",
-                str(b["count"]),
-                percent(b["confidence"]),
-                percent(b["accuracy"]),
-            )
-            for b in filled
-        ],
-        name=series.name,
-    )
+    filled = [(f"{100 * b['low']:.0f} to {100 * b['high']:.0f}", b) for b in bins if b["count"]]
+    chart = Chart("reliability", ("confidence, %", "accuracy, %"), 184, 190, name=series.name)
+    chart.head = ("confidence, %", "images", "mean confidence, %", "accuracy, %")
+    chart.rows = [(text, str(b["count"]), percent(b["confidence"]), percent(b["accuracy"])) for text, b in filled]
     for tick in (0.0, 0.5, 1.0):
         chart.line([(across.start, up(tick)), (across.stop, up(tick))], "grid")
         chart.text(across.start - 5, up(tick) + 4, f"{100 * tick:.0f}", anchor="end")
     for tick in (across.low, (across.low + 1) / 2, 1.0):
         chart.text(across(tick), up.start + 14, f"{100 * tick:.0f}", anchor="end" if tick == 1 else "middle")
-    chart.text((across.start + across.stop) / 2, up.start + 29, "confidence, %", "axis", "middle")
+    chart.text((across.start + across.stop) / 2, up.start + 29, chart.titles[0], "axis", "middle")
     chart.text(across.start - 4, 12, shortened(series.name), "name")
     chart.text(across.start - 4, 27, caption, "small")
     chart.line([(across(across.low), up(across.low)), (across(1), up(1))], "guide")
-    total = sum(b["count"] for b in filled) or 1
-    for b in filled:
+    total = sum(b["count"] for _, b in filled)
+    for text, b in filled:
         x, y = across(b["confidence"]), up(b["accuracy"])
         chart.line([(x, up(b["confidence"])), (x, y)], "bar", series)
-        tip = f"confidence {percent(b['confidence'])}, accuracy {percent(b['accuracy'])}, {b['count']} images"
-        chart.marker(x, y, Series(series.name, series.colour), size=1.8 + 6 * math.sqrt(b["count"] / total), tip=tip)
+        tip = f"confidence {text}: accuracy {percent(b['accuracy'])}, {b['count']} images"
+        chart.marker((x, y), Series(series.name, series.colour), size=1.8 + 6 * math.sqrt(b["count"] / total), tip=tip)
     return chart

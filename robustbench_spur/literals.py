@@ -20,6 +20,11 @@ CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "float": float,
 }
 SETTINGS_CLASSES = ("Hyperparameters", "Parameters")
+DECLARERS = ("parameter", "Field")
+BOUNDS = {"above": "> {}", "at_least": ">= {}", "below": "< {}", "at_most": "<= {}"}
+"""Bounds of a field, and how they are worded."""
+RENAMED = {"description": "doc", "gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
+"""What pydantic's ``Field`` calls the arguments of ``parameter``."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,7 @@ class SettingSource:
     @property
     def range(self) -> str:
         """The allowed values, in words; empty where anything of the type goes."""
-        words = {"above": "> {}", "at_least": ">= {}", "below": "< {}", "at_most": "<= {}"}
-        return ", ".join(words[bound].format(value) for bound, value in self.bounds.items())
+        return ", ".join(BOUNDS[bound].format(value) for bound, value in self.bounds.items())
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,9 @@ def read_plugins(path: Path) -> list[PluginSource]:
 
     Raises:
         SyntaxError: the file is not Python.
+        OSError: the file cannot be read.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    tree = ast.parse(path.read_bytes(), filename=str(path))
     constants = _assignments(tree.body, {})
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     doc = ast.get_docstring(tree) or ""
@@ -93,7 +98,8 @@ def read_plugins(path: Path) -> list[PluginSource]:
 
 
 def _assignments(body: list[ast.stmt], constants: Mapping[str, Any]) -> dict[str, Any]:
-    values = {}
+    """Values by name; an expression may use the constants and what was assigned above it."""
+    values: dict[str, Any] = {}
     for statement in body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target, value = statement.targets[0], statement.value
@@ -102,7 +108,7 @@ def _assignments(body: list[ast.stmt], constants: Mapping[str, Any]) -> dict[str
         else:
             continue
         if isinstance(target, ast.Name):
-            values[target.id] = evaluate(value, constants)
+            values[target.id] = evaluate(value, {**constants, **values})
     return values
 
 
@@ -110,20 +116,20 @@ def evaluate(node: ast.expr, constants: Mapping[str, Any]) -> Any:
     """The value of a literal expression; its source text where it is more than a literal."""
     try:
         return _evaluate(node, constants)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, ArithmeticError):
         return ast.unparse(node)
 
 
 def _evaluate(node: ast.expr, constants: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Call(func=ast.Name(id=name)) if name in CONSTRUCTORS:
-            keywords = {k.arg: _evaluate(k.value, constants) for k in node.keywords if k.arg}
+        case ast.Call(func=ast.Name(id=name), keywords=given) if name in CONSTRUCTORS and all(k.arg for k in given):
+            keywords = {str(k.arg): _evaluate(k.value, constants) for k in given}
             return CONSTRUCTORS[name](*(_evaluate(a, constants) for a in node.args), **keywords)
         case ast.Tuple(elts=elements):
             return tuple(_evaluate(e, constants) for e in elements)
         case ast.List(elts=elements):
             return [_evaluate(e, constants) for e in elements]
-        case ast.Dict(keys=keys, values=values):
+        case ast.Dict(keys=keys, values=values) if None not in keys:
             pairs = zip(keys, values, strict=True)
             return {_evaluate(k, constants): _evaluate(v, constants) for k, v in pairs if k is not None}
         case ast.Name(id=name):
@@ -138,37 +144,38 @@ def _settings(
     """Fields of the settings class: nested in the plugin class, or named by an assignment there."""
     for statement in node.body:
         if isinstance(statement, ast.ClassDef) and statement.name in SETTINGS_CLASSES:
-            return _fields(statement, constants)
+            return list(_fields(statement, classes, constants).values())
         targets = statement.targets if isinstance(statement, ast.Assign) else []
         if isinstance(statement, ast.AnnAssign):
             targets = [statement.target]
         named = any(isinstance(target, ast.Name) and target.id in SETTINGS_CLASSES for target in targets)
         value = getattr(statement, "value", None)
         if named and isinstance(value, ast.Name) and value.id in classes:
-            return _fields(classes[value.id], constants)
+            return list(_fields(classes[value.id], classes, constants).values())
     return []
 
 
-def _fields(node: ast.ClassDef, constants: Mapping[str, Any]) -> list[SettingSource]:
-    fields = []
+def _fields(
+    node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], constants: Mapping[str, Any]
+) -> dict[str, SettingSource]:
+    """Fields by name, those of base classes in the same file first."""
+    fields: dict[str, SettingSource] = {}
+    for base in reversed(node.bases):
+        if isinstance(base, ast.Name) and base.id in classes and base.id != node.name:
+            fields |= _fields(classes[base.id], classes, constants)
     for statement in node.body:
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
-            continue
-        call = statement.value
-        default, doc, search = None, "", None
-        bounds: dict[str, float] = {}
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("parameter", "Field"):
-            keywords = {k.arg: evaluate(k.value, constants) for k in call.keywords if k.arg}
-            positional = [evaluate(argument, constants) for argument in call.args]
-            default = positional[0] if positional else keywords.get("default")
-            doc = str(positional[1] if len(positional) > 1 else keywords.get("description", ""))
-            renamed = {"gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
-            keywords = {renamed.get(name, name): value for name, value in keywords.items()}
-            bounds = {str(b): keywords[b] for b in ("above", "at_least", "below", "at_most") if b in keywords}
-            search = keywords.get("search")
-        elif call is not None:
-            default = evaluate(call, constants)
-        fields.append(
-            SettingSource(statement.target.id, ast.unparse(statement.annotation), default, doc, bounds, search)
-        )
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name = statement.target.id
+            fields[name] = _field(name, ast.unparse(statement.annotation), statement.value, constants)
     return fields
+
+
+def _field(name: str, annotation: str, value: ast.expr | None, constants: Mapping[str, Any]) -> SettingSource:
+    """A field that is declared by ``parameter(...)`` or ``Field(...)``, or by a plain default."""
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in DECLARERS):
+        default = None if value is None else evaluate(value, constants)
+        return SettingSource(name, annotation, default, "", {}, None)
+    given = dict(zip(("default", "doc"), (evaluate(a, constants) for a in value.args), strict=False))
+    given |= {RENAMED.get(k.arg, k.arg): evaluate(k.value, constants) for k in value.keywords if k.arg}
+    bounds = {bound: given[bound] for bound in BOUNDS if bound in given}
+    return SettingSource(name, annotation, given.get("default"), str(given.get("doc", "")), bounds, given.get("search"))

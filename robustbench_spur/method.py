@@ -256,7 +256,16 @@ class Task:
             method: ``self``, or another method, whose own stage it then is: the one that its cell would compute.
             epochs: passes; the budget's unless given. With a schedule without horizon a shorter run is a prefix.
             given: a stage whose arrays the method finds in ``given``.
+
+        Raises:
+            HiddenError: the other method reads annotations that the owner did not declare.
         """
+        undeclared = sorted(set(method.needs) - set(self._owner.needs))
+        if undeclared:
+            raise HiddenError(
+                f"{self._owner.name} trains {method.name}, which needs {', '.join(undeclared)}. Add it to the needs of"
+                f" {self._owner.name}."
+            )
         training = self.budget.overridden(method.hyper)
         length = epochs if epochs is not None else training.epochs
         substitute = self._substitutes.get(method.name)

@@ -89,18 +89,21 @@ def check_backbone(name: str) -> None:
     """Check that a backbone of that name can be built.
 
     Raises:
-        SpurbenchError: neither timm nor this project has it.
+        SpurbenchError: neither timm nor this project has it, or timm has no weights of the tag after its dot.
     """
     if name == SMALL:
         return
     import timm
 
     known = timm.list_models()
-    if name.split(".", maxsplit=1)[0] not in known:
+    architecture, _, tag = name.partition(".")
+    if architecture not in known:
         raise SpurbenchError(
             f"Unknown backbone {name!r}. {nearest(name, [SMALL, *known]).split('Known')[0]}Expected {SMALL!r} or one of"
             f" timm's {len(known)} models."
         )
+    if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
+        raise SpurbenchError(f"Unknown weights {tag!r} of the backbone {architecture!r}. {nearest(name, tagged)}")
 
 
 def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = None) -> Classifier:
@@ -115,7 +118,8 @@ def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = No
         A module in training mode on the CPU. The global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(network["seed"]))
+        # torch.manual_seed would seed the accelerators too, and nothing would put those back
+        torch.default_generator.manual_seed(int(network["seed"]))
         name, channels = str(network["backbone"]), int(network["channels"])
         if name == SMALL:
             backbone: nn.Module = SmallCNN(channels)
@@ -125,7 +129,8 @@ def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = No
             backbone = timm.create_model(name, pretrained=bool(network["pretrained"]), in_chans=channels, num_classes=0)
         if weights is not None:
             load_backbone(backbone, weights)
-        features: Any = backbone.num_features
+        # some of timm's networks end in a hidden layer whose width is not that of their feature maps
+        features: Any = getattr(backbone, "head_hidden_size", backbone.num_features)
         return Classifier(backbone, int(features), classes, list(network["mean"]), list(network["std"]))
 
 

@@ -55,10 +55,13 @@ TRACKS = {
 }
 """Each track's title, and which annotations it is about, in plain words."""
 
+IN_HEADING = ("split ", "evaluators ", "backbone=", "image_size=")
+"""Beginnings of remarks that concern a whole table."""
+
 
 @dataclass(frozen=True)
 class Value:
-    """A number of a row, as texts; ``key`` sorts it, ``low`` to ``high`` is its bar, all in per cent."""
+    """A share in a row, as texts; ``key`` sorts it, ``low`` to ``high`` is its bar, all in per cent."""
 
     column: Column
     text: str
@@ -366,8 +369,8 @@ def render_page(board: Board, registry: Registry) -> str:
 
 
 def variant(row: Row) -> str:
-    """Settings of a row that are not the board's; empty for the board's own."""
-    return ", ".join(part for part in row.first.off_board if "=" in part)
+    """What of a row is not the board's, less what the heading of its table says; empty for the board's own."""
+    return ", ".join(part for part in row.first.off_board if not part.startswith(IN_HEADING))
 
 
 def label(row: Row) -> str:
@@ -464,24 +467,32 @@ def curve_chart(page: Page, column: Column, lines: list[Line]) -> Chart | None:
             known = record.metrics.get(column.partition, {}).get(column.evaluator, {})
             for place in curve:
                 ticks[place["radius"]] = place["label"]
-                plain = {"value": place.get(page.ranking.metric), "low": None, "high": None}
-                value = known.get(f"{column.metric}:{place['label']}", plain)
+                stated = {"value": unattacked(place, column), "low": None, "high": None}
+                value = known.get(f"{column.metric}:{place['label']}", stated)
                 by_dose.setdefault(place["radius"], []).append(as_estimate(value))
         if by_dose:
-            drawn.append((line.series, [(dose, mean_estimate(by_dose[dose])) for dose in sorted(by_dose)]))
+            drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
     return curves(drawn, dict(sorted(ticks.items())), column.title) if drawn else None
+
+
+def unattacked(place: Mapping[str, Any], column: Column) -> Any:
+    """What a place of a curve says in the column's terms: the longest of its names that the metric's name ends with."""
+    names = [name for name in place if str(column.metric).endswith(name)]
+    return place[max(names, key=len)] if names else None
 
 
 def panels_of(page: Page, lines: list[Line]) -> tuple[list[Chart], str]:
     """A reliability diagram per method, its seeds pooled, and which seeds these are."""
-    panels, seeds = [], set()
+    panels: list[Chart] = []
+    seeds: set[int] = set()
     for column in page.columns:
-        for line in lines:
+        for line in lines if not panels else []:
             noted = measured(line, column, "reliability")
             if not noted or noted[0][0].split is None:
                 continue
-            bins = pooled([curve for _, curve in noted])
-            seeds |= {record.seed for record, _ in noted}
+            alike = [(record, curve) for record, curve in noted if len(curve) == len(noted[0][1])]
+            bins = pooled([curve for _, curve in alike])
+            seeds |= {record.seed for record, _ in alike}
             value = page.value(line.row, column)
             caption = f"{column.title} {value.text or value.note}"
             panels.append(reliability(line.series, bins, len(noted[0][0].split.classes), caption))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
-ORDER, FLIP, SHIFT_ROWS, SHIFT_COLUMNS = range(1, 5)
+ORDER, FLIP, SHIFT_ROWS, SHIFT_COLUMNS, LAYERS = range(1, 6)
 """Streams of a training run."""
 
 _MASK = (1 << 64) - 1
@@ -14,6 +17,21 @@ _MASK = (1 << 64) - 1
 def generator(*key: int) -> np.random.Generator:
     """A Philox generator for whole numbers of at least 0, such as ``(seed, stream, epoch)``."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, *key: int) -> Iterator[None]:
+    """Let torch's own generators, from which layers such as dropout draw, follow from a key for a while.
+
+    Those of the CPU and of a CUDA device are left as they were.
+
+    Args:
+        device: the one that computes.
+        key: whole numbers of at least 0, such as ``(seed, stream, epoch)``.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(generator(*key).integers(1 << 63)))
+        yield
 
 
 def _signed(number: int) -> int:

@@ -6,13 +6,14 @@ draft given by path. Name, version, needs and settings are literals in the sourc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +23,22 @@ from robustbench_spur.literals import PluginSource, read_plugins
 from robustbench_spur.types import SpurbenchError, nearest
 
 PACKAGE = "robustbench_spur"
+BUILT_IN, DRAFT = "built-in", "file"
+"""Origins of plugins that belong to no distribution."""
 FOLDERS = {"method": "methods", "evaluator": "evaluators", "dataset": "splits"}
 """Kind of plugin, and the name of its package, entry-point group and list."""
+CONTRACTS = {
+    "method": (f"{PACKAGE}.method", "Method"),
+    "evaluator": (f"{PACKAGE}.evaluators.base", "Evaluator"),
+    "dataset": (f"{PACKAGE}.splits.base", "Dataset"),
+}
+"""Module and name of the class that a plugin of each kind derives from."""
+STATED = {
+    "method": ("name", "version", "needs", "every_group_in", "presets"),
+    "evaluator": ("name", "version", "metrics", "collects", "partitions"),
+    "dataset": ("name", "version", "splits", "aliases", "tied", "rhos", "default_rho", "embedded"),
+}
+"""Class attributes that the source is believed on: the class must have the same values."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Plugin:
     @property
     def where(self) -> str:
         """``file:line`` of the class."""
-        return f"{self.path}:{self.source.line}" if self.source else str(self.path or self.module)
+        return f"{self.path}:{self.source.line}" if self.source else str(self.path or self.origin)
 
     @cached_property
     def sha256(self) -> str:
@@ -80,17 +95,31 @@ class Plugin:
             module = importlib.import_module(self.module) if self.module else _module_from(self.path or Path())
             loaded = getattr(module, self.source.class_name)
         except (Exception, SystemExit) as error:
-            cause = f"{type(error).__name__}: {error}"
+            cause = _in_one_line(error)
             raise SpurbenchError(f"{self.kind} {self.name!r} is broken: {cause} ({self.where})") from error
-        for attribute in ("name", "version", "needs", "every_group_in", "partitions", "splits", "tied"):
-            meant, stated = getattr(loaded, attribute, None), self.literal(attribute)
-            if attribute in self.source.literals and stated != meant:
+        self._check(loaded, self.source)
+        return loaded
+
+    def _check(self, loaded: Any, source: PluginSource) -> None:
+        """Refuse a class of another kind, or one that is not what its source states."""
+        module, base = CONTRACTS[self.kind]
+        ancestors = loaded.__mro__ if isinstance(loaded, type) else ()
+        contract = next((c for c in ancestors if (c.__module__, c.__qualname__) == (module, base)), None)
+        if contract is None:
+            raise SpurbenchError(
+                f"{self.where} was read as a {self.kind}, but the class does not derive from {module}.{base}."
+                " An evaluator states its metrics, a dataset its splits."
+            )
+        for attribute in STATED[self.kind]:
+            meant, default = getattr(loaded, attribute, None), getattr(contract, attribute, None)
+            stated = source.literals.get(attribute, default)
+            if stated == meant:
+                continue
+            if attribute in source.literals:
                 raise SpurbenchError(
                     f"{self.where} states {attribute} = {stated!r} but the class has {meant!r}. Write it as a literal."
                 )
-            if meant and attribute not in self.source.literals:
-                raise SpurbenchError(f"{self.where} inherits {attribute} = {meant!r}. Write it out as a literal.")
-        return loaded
+            raise SpurbenchError(f"{self.where} inherits {attribute} = {meant!r}. Write it out as a literal.")
 
 
 def _module_from(path: Path) -> ModuleType:
@@ -131,16 +160,23 @@ class Registry:
     def entries(self, kind: str) -> list[Plugin]:
         """Every plugin of a kind, broken ones included, by name.
 
+        A broken plugin takes no other's name: where its own is taken, it goes by its place.
+
         Raises:
             SpurbenchError: two different plugins claim one name; both are named.
         """
         if kind not in self._entries:
             found: dict[str, Plugin] = {}
-            for plugin in (*self._built_in(kind), *self._installed(kind), *self._drafts(kind)):
+            every = [*self._built_in(kind), *self._installed(kind), *self._drafts(kind)]
+            for plugin in sorted(every, key=lambda plugin: plugin.source is None):
                 other = found.get(plugin.name)
                 if other is None:
                     found[plugin.name] = plugin
-                elif other.path is None or plugin.path is None or other.path.resolve() != plugin.path.resolve():
+                elif _same_file(plugin, other):
+                    continue
+                elif plugin.source is None:
+                    found.setdefault(plugin.where, replace(plugin, name=plugin.where))
+                else:
                     raise SpurbenchError(
                         f"Two {kind}s are named {plugin.name!r}: {other.where} ({other.origin}) and {plugin.where}"
                         f" ({plugin.origin}). Rename or remove one."
@@ -152,41 +188,52 @@ class Registry:
         """The plugin of that name.
 
         Raises:
-            SpurbenchError: no such plugin; the nearest names are given.
+            SpurbenchError: no such plugin; the nearest names are given, and the drafts that could not be read.
         """
-        for plugin in self.entries(kind):
+        entries = self.entries(kind)
+        for plugin in entries:
             if plugin.name == name:
                 return plugin
-        known = [plugin.name for plugin in self.entries(kind)]
-        raise SpurbenchError(f"Unknown {kind} {name!r}. {nearest(name, known)}")
+        drafts = [plugin for plugin in entries if plugin.source is None and plugin.origin == DRAFT]
+        broken = "".join(f"{plugin.where} is broken: {plugin.reason}. " for plugin in drafts)
+        raise SpurbenchError(f"Unknown {kind} {name!r}. {broken}{nearest(name, [plugin.name for plugin in entries])}")
 
     def _built_in(self, kind: str) -> Iterator[Plugin]:
         package = importlib.import_module(f"{PACKAGE}.{FOLDERS[kind]}")
         for folder in map(Path, package.__path__):
             for path in sorted(folder.glob("*.py")):
-                yield from _read(kind, path, "built-in", f"{package.__name__}.{path.stem}")
+                yield from _read(kind, path, BUILT_IN, f"{package.__name__}.{path.stem}")
 
     def _installed(self, kind: str) -> Iterator[Plugin]:
         for entry in importlib.metadata.entry_points(group=f"{PACKAGE}.{FOLDERS[kind]}"):
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
             path = _source_of(entry)
             if path is None:
-                yield Plugin(kind, entry.name, origin, None, entry.module, None, f"no source found for {entry.value}")
+                yield Plugin(kind, entry.name, origin, None, "", None, f"no source found for {entry.value!r}")
                 continue
-            found = [p for p in _read(kind, path, origin, entry.module) if p.source is None or p.name == entry.name]
-            reason = f"{path} defines no {kind} named {entry.name!r}"
-            yield from found or [Plugin(kind, entry.name, origin, path, entry.module, None, reason)]
+            found = _read(kind, path, origin, entry.module)
+            own = [plugin for plugin in found if entry.name == plugin.name and plugin.source is not None]
+            reasons = [plugin.reason for plugin in found if plugin.source is None]
+            reason = reasons[0] if reasons else f"{path} defines no {kind} named {entry.name!r}"
+            yield from own or [Plugin(kind, entry.name, origin, path, entry.module, None, reason)]
 
     def _drafts(self, kind: str) -> Iterator[Plugin]:
         for path in self.files:
-            yield from _read(kind, path, "file", "")
+            found = [plugin for each in FOLDERS for plugin in _read(each, path, DRAFT, "")]
+            sound = [plugin for plugin in found if plugin.source is not None]
+            if sound:
+                yield from (plugin for plugin in sound if plugin.kind == kind)
+            elif kind == _meant_kind(path):
+                reason = found[0].reason if found else "no class in it states a name and a version"
+                yield Plugin(kind, path.stem, DRAFT, path, "", None, reason)
 
 
 def _read(kind: str, path: Path, origin: str, module: str) -> list[Plugin]:
+    """The plugins of a kind in a file, or one that is broken where the file cannot be read."""
     try:
         sources = read_plugins(path)
-    except (SyntaxError, UnicodeDecodeError, OSError) as error:
-        return [Plugin(kind, path.stem, origin, path, module, None, f"{type(error).__name__}: {error}")]
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        return [Plugin(kind, path.stem, origin, path, module, None, _in_one_line(error))]
     return [
         Plugin(kind, str(source.literals["name"]), origin, path, module, source)
         for source in sources
@@ -194,12 +241,28 @@ def _read(kind: str, path: Path, origin: str, module: str) -> list[Plugin]:
     ]
 
 
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _same_file(one: Plugin, other: Plugin) -> bool:
+    return one.path is not None and other.path is not None and one.path.resolve() == other.path.resolve()
+
+
+def _meant_kind(path: Path) -> str:
+    """What a draft that cannot be read is taken for: the first kind whose base class it names, else a method."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    return next((kind for kind, (_, base) in CONTRACTS.items() if base in text), "method")
+
+
 def _source_of(entry: importlib.metadata.EntryPoint) -> Path | None:
     """The file behind an entry point, found without importing its package."""
-    parts = entry.module.split(".")
     try:
+        parts = entry.module.split(".")
         spec = importlib.util.find_spec(parts[0])
-    except (ImportError, ValueError):
+    except (AttributeError, ImportError, ValueError):  # the first where the entry is not written as module:class
         return None
     if spec is None:
         return None

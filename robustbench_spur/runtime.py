@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,30 @@ def default_threads() -> int:
     return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
 
 
+def processors() -> int:
+    """Processors that this process may use, or fewer where ``OMP_NUM_THREADS`` says so."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(asked)) if asked.isdigit() and int(asked) > 0 else there
+
+
+def require_writable(home: Home) -> None:
+    """Make the folder of results, so that nothing is computed whose result could not be kept.
+
+    Raises:
+        SpurbenchError: it cannot be made or written to.
+    """
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home.root):
+            pass
+    except OSError as error:
+        raise SpurbenchError(
+            f"Expected a folder that can be written to at {home.root}, found none ({error.strerror})."
+            " Set SPURBENCH_HOME to another place."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where a plan is carried out.
@@ -53,7 +78,7 @@ class Runtime:
     Args:
         home: folder of results.
         device: such as ``"cpu"`` or ``"cuda:0"``.
-        threads: of one stage on the CPU.
+        threads: of one stage on the CPU; all processors that this process may use unless ``OMP_NUM_THREADS`` is set.
         plugin_files: drafts given by path.
         data: place of the user's files, by dataset.
         weights: file of initial backbone weights, if the plan names one.

@@ -39,7 +39,7 @@ class SplitRef:
     def full(self) -> str:
         """The split in full: ``dataset/split@rho``, with settings in brackets where they are not the default."""
         rho = "" if self.rho is None else f"@{self.rho}"
-        given = ",".join(f"{name}={value}" for name, value in sorted(self.given.items()))
+        given = ",".join(f"{name}={canonical(value)}" for name, value in sorted(self.given.items()))
         return f"{self.dataset}/{self.split}{rho}" + (f"[{given}]" if given else "")
 
     @property

@@ -23,7 +23,9 @@ from robustbench_spur.feeding import Feed, augment, epoch_order, to_unit
 from robustbench_spur.method import Batch, Method, Sampling, View
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
+from robustbench_spur.randomness import LAYERS, seeded
 from robustbench_spur.store import replacing
+from robustbench_spur.types import SpurbenchError
 
 Progress = Callable[[int, int], None]
 SELECTIONS = ("last", "validation_accuracy")
@@ -34,12 +36,15 @@ EVALUATION_BATCH = 256
 
 
 class DivergedError(RuntimeError):
-    """The training loss became NaN or infinite."""
+    """The loss on the training or the validation set became NaN or infinite."""
 
 
 @dataclass
 class Run:
     """One training run: what it trains, on what, where, and where its checkpoints lie.
+
+    An epoch has as many full batches as the training set allows: what is left over is not seen in that epoch, so that no
+    step is taken on a smaller batch. A set smaller than a batch is one batch.
 
     Args:
         method: gives loss and sampling.
@@ -72,8 +77,13 @@ class Run:
     folder: Path
 
     def __post_init__(self) -> None:
+        if not len(self.view) or not len(self.validation):
+            raise SpurbenchError(
+                f"Expected examples to train {self.method.name} on and to validate it with, found {len(self.view)} and"
+                f" {len(self.validation)}. Check the split's train and validation partitions."
+            )
         self.batch_size = min(self.training.batch_size, len(self.view))
-        self.steps = max(1, len(self.view) // self.batch_size)
+        self.steps = len(self.view) // self.batch_size
         self.history: list[dict[str, Any]] = []
         self.average = Average(self.training.averaging)
 
@@ -112,11 +122,12 @@ class Run:
         attributes = torch.from_numpy(self.view.partition.attributes).to(self.device)
         for epoch in range(done, epochs):
             begun = time.perf_counter()
-            loss = self._epoch(epoch, sampling, feed, labels, attributes, optimizer, epochs, progress)
-            if not math.isfinite(loss):
-                raise DivergedError(f"the training loss of {self.method.name} became {loss} in epoch {epoch + 1}")
+            with seeded(self.device, self.seed, LAYERS, epoch):
+                loss = self._epoch(epoch, sampling, feed, labels, attributes, optimizer, epochs, progress)
+            self._check_finite("training", loss, epoch)
             with self.average.swapped_in(self.model):
                 accuracy, nll = self._validate(validation)
+            self._check_finite("validation", nll, epoch)
             entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy, "validation_nll": nll}
             self.history.append({**entry, "seconds": round(time.perf_counter() - begun, 3)})
             self._save(epoch + 1, optimizer)
@@ -163,6 +174,10 @@ class Run:
             return self.training.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
         return self.training.learning_rate
 
+    def _check_finite(self, what: str, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(f"the {what} loss of {self.method.name} became {loss} in epoch {epoch + 1}")
+
     def _validate(self, feed: Feed) -> tuple[float, float]:
         logits = predict(self.model, feed)[0]
         labels = torch.from_numpy(self.validation_labels)
@@ -195,13 +210,14 @@ class Run:
         return int(np.argmax(accuracies)) + 1
 
     def _resume(self, optimizer: torch.optim.Optimizer, epochs: int) -> int:
-        """Load the last checkpoint if it is not past the goal; returns the epochs done."""
+        """Load the last checkpoint if it is short of the goal; returns the epochs done."""
         self.history = []
         if not self._latest.is_file():
             return 0
         tensors, about = _load(self._latest)
         history = json.loads(about["history"])
-        if len(history) > epochs:
+        # one that reached the goal is of no use here: the weights that were wanted of it are gone
+        if len(history) >= epochs:
             return 0
         self.history = history
         self.model.load_state_dict(_under("model.", tensors))

@@ -21,38 +21,34 @@ attack); Carlini and Wagner, IEEE S&P 2017, section IV (gradients that vanish).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator
 
+from robustbench_spur.attack import (
+    SAME_RADIUS,
+    as_floats,
+    attackable,
+    check_ball,
+    logits_of,
+    noise_seed,
+    radius_label,
+    seeded,
+    unsaturated,
+)
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
 from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts, group_means
 from robustbench_spur.types import SpurbenchError, finite
 
-SAME_RADIUS = 1e-9
-"""Two radii closer than this are one."""
-ROUNDING = 1e-6
-"""By how much float32 may carry an adversarial image out of its ball."""
 SAME_LOGITS = 1e-2
 """By how much, as a share of the largest, logits may differ between two passes over the same images."""
-
-
-def radius_label(radius: float) -> str:
-    """A radius in (0, 1] as k/255 where it is that, else with four digits.
-
-    >>> radius_label(2 / 255), radius_label(0.0123456)
-    ('2/255', '0.01235')
-    """
-    level = round(radius * 255)
-    return f"{level}/255" if level and abs(radius - level / 255) <= SAME_RADIUS else f"{radius:.4g}"
 
 
 def quotas(predictions: Predictions, examples: int) -> NDArray[np.int64]:
@@ -82,99 +78,6 @@ def balanced_subset(predictions: Predictions, examples: int, seed: int) -> NDArr
     group = predictions.group[order]
     chosen = [np.flatnonzero(group == g)[:quota] for g, quota in enumerate(quotas(predictions, examples))]
     return order[np.sort(np.concatenate(chosen))]
-
-
-def noise_seed(seed: int, radius: float, batch: int) -> int:
-    """Seed of a batch's random start, in [0, 2^63)."""
-    digest = hashlib.sha256(f"{seed}:{radius!r}:{batch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-@contextmanager
-def seeded(seed: int, device: Any) -> Iterator[None]:
-    """Inside, torch draws on ``device`` (a ``torch.device``) from ``seed``; afterwards as if nothing had been drawn."""
-    import torch
-
-    # Not torch.manual_seed: it seeds every accelerator of the machine, and only this one's state is given back.
-    state = torch.Generator(device=device).manual_seed(seed).get_state()
-    on_cpu = device.type == "cpu"
-    with torch.random.fork_rng(devices=[] if on_cpu else [device], device_type=device.type):
-        if on_cpu:
-            torch.random.set_rng_state(state)
-        else:
-            torch.get_device_module(device).set_rng_state(state, device)
-        yield
-
-
-@contextmanager
-def attackable(model: Any, device: Any) -> Iterator[None]:
-    """Inside, gradients are on, autocast is off, and the model is in eval mode with weights that need no gradient.
-
-    Args:
-        model: a torch module; the flags of every part and weight are given back.
-        device: a ``torch.device``.
-    """
-    import torch
-
-    training = {part: part.training for part in model.modules()}
-    needing = [weight for weight in model.parameters() if weight.requires_grad]
-    try:
-        model.eval().requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for part, flag in training.items():
-            part.training = flag
-        for weight in needing:
-            weight.requires_grad_(True)
-
-
-def unsaturated(model: Any, labels: Any) -> Any:
-    """The model with the true class's logit lowered by its lead over the others, a constant for the gradient.
-
-    With logits z, true class y and lead L = z_y - log(sum over j != y of exp(z_j)), the cross-entropy is
-    log(1 + exp(-L)): it falls as L grows, so its gradient has the sign of minus L's, wherever L stands. Moving L to 0
-    keeps that sign, and keeps softmax where float32 resolves it.
-
-    Args:
-        model: a torch module to logits, shape (b, classes), of at least two classes.
-        labels: int64 tensor of shape (b,), the true classes of the batch that will be passed.
-
-    Returns:
-        A torch module in eval mode, and the model with it.
-    """
-    import torch
-
-    class Unsaturated(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            if images.requires_grad:
-                images.register_hook(_check_gradient)  # type: ignore[no-untyped-call]
-            logits: torch.Tensor = self.model(images)
-            with torch.no_grad():
-                true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-                lead = logits[true] - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
-            return logits - true * lead[:, None]
-
-    # torchattacks puts a model that says it is training back into training mode: this one must not say so
-    return Unsaturated().eval()
-
-
-def check_ball(adversarial: Any, clean: Any, radius: float) -> None:
-    """Check that no pixel of two tensors of one shape left [0, 1], or went further than ``radius``; NaN did.
-
-    Raises:
-        SpurbenchError: one did.
-    """
-    inside = (adversarial >= 0) & (adversarial <= 1) & ((adversarial - clean).abs() <= radius + ROUNDING)
-    if not bool(inside.all()):
-        raise SpurbenchError(
-            f"Expected adversarial images in [0, 1] and within {radius_label(radius)}, found {int((~inside).sum())} pixels"
-            " outside or NaN."
-        )
 
 
 @dataclass(frozen=True)
@@ -290,16 +193,22 @@ class PGD(Evaluator):
             except (ValueError, ArithmeticError):
                 raise ValueError(f"expected a number or a fraction such as 1/255, found {value!r}") from None
 
-        @model_validator(mode="after")
-        def _check_radii(self) -> Self:
-            radii, labels = list(self.radii), {radius_label(radius) for radius in self.radii}
+        @field_validator("radii")
+        @classmethod
+        def _in_order(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
             if not radii or not all(0 < radius <= 1 for radius in radii):
-                raise ValueError(f"expected radii above 0 and at most 1, found {radii}")
-            if radii != sorted(radii) or len(labels) != len(radii):
-                raise ValueError(f"expected ascending radii that differ in four digits, found {radii}")
-            if min(abs(radius - self.headline_radius) for radius in radii) > SAME_RADIUS:
-                raise ValueError(f"expected a headline_radius among {radii}, found {self.headline_radius}")
-            return self
+                raise ValueError(f"expected radii above 0 and at most 1, found {list(radii)}")
+            if list(radii) != sorted(radii) or len({radius_label(radius) for radius in radii}) != len(radii):
+                raise ValueError(f"expected ascending radii that differ in four digits, found {list(radii)}")
+            return radii
+
+        @field_validator("headline_radius")
+        @classmethod
+        def _one_of_radii(cls, headline: float, info: ValidationInfo) -> float:
+            for radius in info.data.get("radii", (headline,)):
+                if abs(radius - headline) <= SAME_RADIUS:
+                    return float(radius)
+            raise ValueError(f"expected one of the radii {list(info.data['radii'])}, found {headline}")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -336,7 +245,7 @@ class PGD(Evaluator):
         with attackable(model, where):
             for number, start in enumerate(range(0, len(attacked), size)):
                 rows = attacked[start : start + size]
-                clean = _as_floats(images, rows, where)
+                clean = as_floats(images, rows, where)
                 _check_model(model, clean, predictions, rows)
                 for column, radius in enumerate(radii):
                     with seeded(noise_seed(self.parameters.seed, radius, number), where):
@@ -355,7 +264,7 @@ class PGD(Evaluator):
         attack = torchattacks.PGD(unsaturated(model, true), eps=radius, alpha=step, steps=steps, random_start=True)
         adversarial = attack(clean, true)
         check_ball(adversarial, clean, radius)
-        return np.asarray(_logits(model, adversarial).argmax(axis=1) == labels)
+        return np.asarray(logits_of(model, adversarial).argmax(axis=1) == labels)
 
     def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per radius and group.
@@ -472,12 +381,6 @@ class PGD(Evaluator):
         return Attacked(predictions, rows.astype(np.int64), np.column_stack([clean, robust.astype(bool)]))
 
 
-def _check_gradient(gradient: Any) -> None:
-    """Check that a gradient holds no NaN: torch's sign of NaN is 0, and the attack would stand still."""
-    if bool(gradient.isnan().any()):
-        raise SpurbenchError("Expected gradients to attack along, found NaN. Check the network.")
-
-
 def _check_inputs(images: Any, predictions: Predictions) -> None:
     """Check that the images are those of the predictions, and that there is a class to be led to."""
     kind: Any = getattr(images, "dtype", type(images).__name__)
@@ -490,30 +393,10 @@ def _check_inputs(images: Any, predictions: Predictions) -> None:
         raise SpurbenchError("Expected at least two classes to attack, found one. Leave out evaluator 'pgd'.")
 
 
-def _as_floats(images: Any, rows: NDArray[np.int64], device: Any) -> Any:
-    """These images as float32 in [0, 1] on the device."""
-    import torch
-
-    from robustbench_spur.feeding import to_unit
-
-    return to_unit(torch.from_numpy(images[rows]).to(device))
-
-
-def _logits(model: Any, images: Any) -> NDArray[np.float32]:
-    """Finite logits of a batch, shape (b, classes)."""
-    import torch
-
-    with torch.no_grad():
-        logits: NDArray[np.float32] = model(images).float().cpu().numpy()
-    if not np.isfinite(logits).all():
-        raise SpurbenchError("Expected finite logits under attack, found NaN or infinity. Check the network.")
-    return logits
-
-
 def _check_model(model: Any, clean: Any, predictions: Predictions, rows: NDArray[np.int64]) -> None:
     """Check that the model says of the clean images what the predictions say."""
     known = predictions.logits[rows]
-    gap = np.abs(_logits(model, clean) - known).max(axis=1)
+    gap = np.abs(logits_of(model, clean) - known).max(axis=1)
     if gap.max() > SAME_LOGITS * max(1.0, float(np.abs(known).max())):
         raise SpurbenchError(
             f"Expected predictions of this model on these images, found logits that differ by {gap.max():.3g} on"

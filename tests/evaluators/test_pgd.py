@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from robustbench_spur.attack import check_ball, noise_seed, radius_label, unsaturated
 from robustbench_spur.evaluators import pgd
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.evaluators.pgd import PGD, balanced_subset, check_ball, noise_seed, radius_label, unsaturated
+from robustbench_spur.evaluators.pgd import PGD, balanced_subset
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.networks import Classifier, SmallCNN
 from robustbench_spur.statistics import resample_counts
@@ -566,6 +567,7 @@ def test_settings() -> None:
     assert (settled.radii, settled.headline_radius) == ((1 / 255, 2 / 255), 1 / 255)
     assert PGD.Parameters.model_validate_json(settled.model_dump_json()) == settled
     assert PGD.Parameters(radii=["1/255", 0.01, "0.02"], headline_radius=0.02).radii == (1 / 255, 0.01, 0.02)
+    assert PGD.Parameters(headline_radius=0.0078431373).headline_radius == 2 / 255
     assert PGD(settled).step_size(2 / 255) == pytest.approx(0.5 / 255)
 
 
@@ -583,8 +585,8 @@ def test_settings() -> None:
         ({"radii": ("1e999",)}, "found '1e999'"),
         ({"radii": ("0.5/255",)}, "found '0.5/255'"),
         ({"radii": ("wide",)}, "found 'wide'"),
-        ({"headline_radius": 3 / 255}, "headline_radius among"),
-        ({"radii": (2 / 255,)}, "headline_radius among"),
+        ({"headline_radius": 3 / 255}, r"headline_radius\n.* expected one of the radii"),
+        ({"radii": (2 / 255,)}, r"1 validation error .*\nheadline_radius\n.* expected one of the radii"),
         ({"steps": 0}, "steps"),
         ({"relative_step": 0.0}, "relative_step"),
         ({"examples": 0}, "examples"),

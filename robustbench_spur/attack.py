@@ -1,0 +1,147 @@
+"""What an attack needs of torch: a model that can be attacked, its own random state, and images that stay in the ball."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.types import SpurbenchError
+
+SAME_RADIUS = 1e-9
+"""Two radii closer than this are one."""
+ROUNDING = 1e-6
+"""By how much float32 may carry an adversarial image out of its ball."""
+
+
+def radius_label(radius: float) -> str:
+    """A radius in (0, 1] as k/255 where it is that, else with four digits.
+
+    >>> radius_label(2 / 255), radius_label(0.0123456)
+    ('2/255', '0.01235')
+    """
+    level = round(radius * 255)
+    return f"{level}/255" if level and abs(radius - level / 255) <= SAME_RADIUS else f"{radius:.4g}"
+
+
+def noise_seed(seed: int, radius: float, batch: int) -> int:
+    """Seed of a batch's random start, in [0, 2^63)."""
+    digest = hashlib.sha256(f"{seed}:{radius!r}:{batch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: Any) -> Iterator[None]:
+    """Inside, torch draws on ``device`` (a ``torch.device``) from ``seed``; afterwards as if nothing had been drawn."""
+    import torch
+
+    # Not torch.manual_seed: it seeds every accelerator of the machine, and only this one's state is given back.
+    state = torch.Generator(device=device).manual_seed(seed).get_state()
+    on_cpu = device.type == "cpu"
+    with torch.random.fork_rng(devices=[] if on_cpu else [device], device_type=device.type):
+        if on_cpu:
+            torch.random.set_rng_state(state)
+        else:
+            torch.get_device_module(device).set_rng_state(state, device)
+        yield
+
+
+@contextmanager
+def attackable(model: Any, device: Any) -> Iterator[None]:
+    """Inside, gradients are on, autocast is off, and the model is in eval mode with weights that need no gradient.
+
+    Args:
+        model: a torch module; the flags of every part and weight are given back.
+        device: a ``torch.device``.
+    """
+    import torch
+
+    training = {part: part.training for part in model.modules()}
+    needing = [weight for weight in model.parameters() if weight.requires_grad]
+    try:
+        model.eval().requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for part, flag in training.items():
+            part.training = flag
+        for weight in needing:
+            weight.requires_grad_(True)
+
+
+def unsaturated(model: Any, labels: Any) -> Any:
+    """The model with the true class's logit lowered by its lead over the others, a constant for the gradient.
+
+    With logits z, true class y and lead L = z_y - log(sum over j != y of exp(z_j)), the cross-entropy is
+    log(1 + exp(-L)): it falls as L grows, so its gradient has the sign of minus L's, wherever L stands. Moving L to 0
+    keeps that sign, and keeps softmax where float32 resolves it.
+
+    Args:
+        model: a torch module to logits, shape (b, classes), of at least two classes.
+        labels: int64 tensor of shape (b,), the true classes of the batch that will be passed.
+
+    Returns:
+        A torch module in eval mode, and the model with it.
+    """
+    import torch
+
+    class Unsaturated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.requires_grad:
+                images.register_hook(check_gradient)  # type: ignore[no-untyped-call]
+            logits: torch.Tensor = self.model(images)
+            with torch.no_grad():
+                true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+                lead = logits[true] - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
+            return logits - true * lead[:, None]
+
+    # torchattacks puts a model that says it is training back into training mode: this one must not say so
+    return Unsaturated().eval()
+
+
+def check_ball(adversarial: Any, clean: Any, radius: float) -> None:
+    """Check that no pixel of two tensors of one shape left [0, 1], or went further than ``radius``; NaN did.
+
+    Raises:
+        SpurbenchError: one did.
+    """
+    inside = (adversarial >= 0) & (adversarial <= 1) & ((adversarial - clean).abs() <= radius + ROUNDING)
+    if not bool(inside.all()):
+        raise SpurbenchError(
+            f"Expected adversarial images in [0, 1] and within {radius_label(radius)}, found {int((~inside).sum())} pixels"
+            " outside or NaN."
+        )
+
+
+def check_gradient(gradient: Any) -> None:
+    """Check that a gradient holds no NaN: torch's sign of NaN is 0, and the attack would stand still."""
+    if bool(gradient.isnan().any()):
+        raise SpurbenchError("Expected gradients to attack along, found NaN. Check the network.")
+
+
+def as_floats(images: Any, rows: NDArray[np.int64], device: Any) -> Any:
+    """These images as float32 in [0, 1] on the device."""
+    import torch
+
+    from robustbench_spur.feeding import to_unit
+
+    return to_unit(torch.from_numpy(images[rows]).to(device))
+
+
+def logits_of(model: Any, images: Any) -> NDArray[np.float32]:
+    """Finite logits of a batch, shape (b, classes)."""
+    import torch
+
+    with torch.no_grad():
+        logits: NDArray[np.float32] = model(images).float().cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise SpurbenchError("Expected finite logits under attack, found NaN or infinity. Check the network.")
+    return logits
