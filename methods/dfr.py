@@ -8,7 +8,7 @@ Source: Kirichenko, Izmailov and Wilson, ICLR 2023 (arXiv 2204.02937), "Last lay
     appendix B; their DFR-val, with ``adapt`` in the part of the validation set.
 Deviations: the halves hold different patients; features are standardised by all of ``adapt`` throughout (the released code
     tunes under another standardisation than it fits with); c is tuned on ``tuning_draws`` subsets, where the released code
-    has one.
+    has one; more than two classes are fitted by one softmax (the released code's solver fits each against the rest).
 Needs: labels and group labels of the ``adapt`` partition; examples in every group there.
 """
 
@@ -130,7 +130,8 @@ def fit_logistic(
     """L1 logistic regression as weight (classes, features) and bias (classes,) of a softmax over the classes."""
     two = len(np.unique(labels)) == 2
     solver = "liblinear" if two else "saga"
-    model = LogisticRegression(C=strength, l1_ratio=1.0, solver=solver, max_iter=1000, random_state=0)
+    # saga takes up to 2,000 passes where there are fewer examples than features
+    model = LogisticRegression(C=strength, l1_ratio=1.0, solver=solver, max_iter=10_000, random_state=0)
     model.fit(features, labels)
     if two:
         # softmax over (-z/2, z/2) is the sigmoid of z

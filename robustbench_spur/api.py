@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import DEFAULT_BOARD, load_manifest
 from robustbench_spur.registry import Registry
-from robustbench_spur.types import Groups, SpurbenchError
+from robustbench_spur.types import Groups, SpurbenchError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +40,11 @@ class Quiet:
 
 
 def _many(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, str | int | Path) else tuple(value)
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
+def _place(home: str | Path | None) -> Home:
+    return Home.default() if home is None else Home(Path(home).expanduser().resolve())
 
 
 def run(
@@ -78,12 +84,12 @@ def run(
     request = Request(
         methods=_many(method),
         splits=_many(split),
-        seeds=_many(seed),
+        seeds=tuple(map(_whole, _many(seed))),
         settings=dict(settings or {}),
-        data={name: Path(path) for name, path in (data or {}).items()},
-        plugin_files=tuple(Path(path) for path in _many(plugin)),
-        home=Home(Path(home)) if home is not None else Home.default(),
-        **options,
+        data={name: Path(path).expanduser() for name, path in (data or {}).items()},
+        plugin_files=tuple(Path(path).expanduser() for path in _many(plugin)),
+        home=_place(home),
+        **_further(options),
     )
     plan = make_plan(request)
     if quiet:
@@ -97,37 +103,73 @@ def run(
     return [one.record for one in finished]
 
 
+def _whole(seed: Any) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise SpurbenchError(f"Expected whole numbers as seeds, found {seed!r}.") from None
+
+
+def _further(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a request that ``run`` does not name, with texts in the place of paths and lists made what they mean."""
+    from robustbench_spur.plan import Request
+
+    own = {"methods", "splits", "seeds", "settings", "data", "plugin_files", "home"}
+    known = sorted({field.name for field in fields(Request)} - own)
+    for name in options:
+        if name not in known:
+            raise SpurbenchError(f"Unknown option {name!r} of run. {nearest(name, known)}")
+    made = dict(options)
+    if "evaluators" in made:
+        made["evaluators"] = _many(made["evaluators"])
+    if made.get("weights") is not None:
+        made["weights"] = Path(made["weights"]).expanduser()
+    if "checkpoints" in made:
+        made["checkpoints"] = {name: Path(path).expanduser() for name, path in made["checkpoints"].items()}
+    return made
+
+
 def leaderboard(
-    split: str | Sequence[str] = (), *, board: str = DEFAULT_BOARD, home: str | Path | None = None
+    split: str | Sequence[str] = (),
+    *,
+    board: str = DEFAULT_BOARD,
+    plugin: str | Path | Sequence[str | Path] = (),
+    home: str | Path | None = None,
 ) -> pd.DataFrame:
     """The ranked table of the records of a home.
 
     Args:
         split: reduce it to these splits.
         board: board version.
+        plugin: files of drafts.
         home: folder of results; ``$SPURBENCH_HOME`` or the platform's folder unless given.
 
     Returns:
         One row per configuration, best first. A metric ``m`` has the columns ``m``, ``m_low`` and ``m_high``; an undefined
-        value is NaN.
+        value is NaN. Without records the frame is empty but for the column ``method``.
+
+    Raises:
+        SpurbenchError: unknown board or split, or a damaged record.
     """
     import pandas as pd
 
     from robustbench_spur.board import build_board
     from robustbench_spur.splitref import parse_split
 
-    place = Home(Path(home)) if home is not None else Home.default()
-    names = [parse_split(text, Registry()).full for text in _many(split)]
+    files = tuple(Path(path).expanduser() for path in _many(plugin))
+    names = [parse_split(text, Registry(files)).full for text in _many(split) if text != "all"]
     rows = []
-    for row in build_board(place, load_manifest(board)).only(names).as_list():
+    for row in build_board(_place(home), load_manifest(board), files).only(names).as_list():
         flat: dict[str, Any] = {}
         for name, value in row.items():
             if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-                flat |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+                numbers = {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+                flat |= {column: np.nan if number is None else number for column, number in numbers.items()}
             else:
                 flat[name] = value
         rows.append(flat)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=None if rows else ["method"])
+    return frame.astype({name: "Int64" for name in ("rank", "rank_high") if name in frame})
 
 
 def evaluate(
@@ -166,8 +208,9 @@ def evaluate(
     from robustbench_spur.evaluators.base import check_rows
     from robustbench_spur.scoring import Scorer, as_json, load_evaluators, pins_of
 
-    scores = np.asarray(logits, np.float32)
-    y, a = np.asarray(labels), np.asarray(attributes)
+    with np.errstate(over="ignore"):  # a logit that float32 cannot hold is refused below as infinite
+        scores = _numbers("logits", logits).astype(np.float32)
+    y, a = _numbers("labels", labels), _numbers("attributes", attributes)
     if scores.ndim != 2:
         raise SpurbenchError(f"Expected logits of shape (examples, classes), found {scores.shape}.")
     class_names = tuple(classes) if classes is not None else tuple(map(str, range(scores.shape[1])))
@@ -179,5 +222,18 @@ def evaluate(
     predictions = Predictions(names, y.astype(np.int64), a.astype(np.int64), whom, scores, groups)
     manifest, registry = load_manifest(board), Registry()
     scorer = Scorer(None, manifest.bootstrap)
-    loaded = load_evaluators(registry, pins_of(evaluators, registry, manifest))
+    loaded = load_evaluators(registry, pins_of(_many(evaluators), registry, manifest))
     return {evaluator.name: as_json(scorer.score(evaluator, predictions, "")) for evaluator in loaded}
+
+
+def _numbers(what: str, given: ArrayLike) -> NDArray[Any]:
+    """An array of finite numbers from a user."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise SpurbenchError(f"Expected {what} as an array of numbers: {error}") from error
+    if array.dtype.kind not in "iubf":
+        raise SpurbenchError(f"Expected {what} as an array of numbers, found {array.dtype}.")
+    if not np.isfinite(array).all():
+        raise SpurbenchError(f"Expected finite {what}, found {array[~np.isfinite(array)][0]}.")
+    return array

@@ -20,6 +20,11 @@ from robustbench_spur.types import SplitTable
 PATIENTS_OF = {"train": "training", "validation": "validation", "adapt": "adapt", "test": "test"}
 
 
+def _draft(name: str, plugin: Plugin) -> dict[str, str]:
+    """The hash of a draft, which changes without a new version; nothing for a plugin that is installed."""
+    return {name: plugin.sha256} if plugin.origin == "file" else {}
+
+
 @dataclass(frozen=True)
 class CellSpec:
     """What the user asked for in one cell, checked and complete.
@@ -70,7 +75,6 @@ class CellSpec:
     @property
     def identity(self) -> Identity:
         """What makes the cell comparable to others but for the seed."""
-        draft = {"sha256": self.plugin.sha256} if self.plugin.origin == "file" else {}
         stand_ins = {name: sha for name, (_, sha) in self.checkpoints.items()}
         network = {
             "backbone": self.backbone,
@@ -84,9 +88,14 @@ class CellSpec:
                 "name": self.plugin.name,
                 "version": self.plugin.version,
                 "settings": self.method.hyper.model_dump(mode="json"),
-                **draft,
+                **_draft("sha256", self.plugin),
             },
-            split={"name": self.split.ref.full, "version": self.split.ref.plugin.version, "sha256": self.split.sha256},
+            split={
+                "name": self.split.ref.full,
+                "version": self.split.ref.plugin.version,
+                "sha256": self.split.sha256,
+                **_draft("code", self.split.ref.plugin),
+            },
             network=network,
             training=self.training.model_dump(mode="json"),
             selection=self.selection,
@@ -95,7 +104,10 @@ class CellSpec:
 
     def key(self, *, forced: bool) -> str:
         """Hash of identity, seed and evaluators: what a finished cell is found by."""
-        evaluators = [pin.model_dump(mode="json") for pin in self.evaluators]
+        evaluators = [
+            {**pin.model_dump(mode="json"), **_draft("code", self.registry.find("evaluator", pin.name))}
+            for pin in self.evaluators
+        ]
         return content_hash([self.identity.sha256, self.seed, evaluators, forced])
 
     @property

@@ -285,11 +285,11 @@ def place_labels(at: Sequence[Point], names: Sequence[str], bars: Sequence[Box],
     for (x, y), name in zip(at, names, strict=True):
         width = LETTER * len(name) + 2
 
-        def cost(item: tuple[Box, float]) -> float:
+        def cost(item: tuple[Box, float]) -> tuple[float, float]:
             box, distance = item
-            outside = (box[2] - box[0]) * (box[3] - box[1]) - overlap(box, area)
-            clash = sum(overlap(box, other) for other in taken) + sum(overlap(box, other) for other in markers)
-            return distance + 20 * outside + 5 * clash + 0.4 * sum(overlap(box, bar) for bar in bars)
+            lost = (box[2] - box[0]) * (box[3] - box[1]) - overlap(box, area) + sum(overlap(box, o) for o in taken)
+            hidden = 5 * sum(overlap(box, o) for o in markers) + 0.4 * sum(overlap(box, o) for o in bars)
+            return round(lost, 3), distance + hidden
 
         taken.append(min(_around(x, y, width), key=cost)[0])
     return taken

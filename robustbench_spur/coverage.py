@@ -1,9 +1,9 @@
-"""Which cells of a board are there, and what became of the others."""
+"""Which cells of a board are there, what became of the others, and which records follow the board's rules."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from robustbench_spur.home import Home
@@ -36,7 +36,7 @@ def coverage(
     """
     found: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in RecordStore(home.records, home.predictions):
-        if record.board == manifest.board:
+        if belongs(record, manifest):
             found[record.method.name, str(record.identity.split["name"]), record.seed].append(record)
     rows = []
     for plugin in methods:
@@ -73,11 +73,43 @@ def stale(record: Record, plugin: Plugin, split: str, manifest: Manifest, regist
     dataset = registry.find("dataset", split.split("/", maxsplit=1)[0])
     if record.identity.split["version"] != dataset.version:
         return f"split v{record.identity.split['version']}, now v{dataset.version}"
-    pin = manifest.pin(split)
-    if pin is not None and pin.sha256 not in (None, record.identity.split["sha256"]):
-        return "another table than the board's"
-    for wanted in manifest.evaluators:
-        measured = record.evaluators.get(wanted.name)
-        if measured is None or measured["version"] != wanted.version:
-            return f"evaluator {wanted.name} is not v{wanted.version}"
-    return ""
+    return departure(record, manifest)
+
+
+def belongs(record: Record, manifest: Manifest) -> bool:
+    """Whether a record was made for this board and its status: those of a draft never enter the frozen board."""
+    return record.board == manifest.board and record.board_status == manifest.status
+
+
+def departure(record: Record, manifest: Manifest) -> str:
+    """In what a record departs from the board's rules as they are now; empty where it follows them.
+
+    A record says itself in what it departed from the rules of its day (``off_board``). A draft's rules change, and
+    what was the board's then need not be so now.
+    """
+    return next(_departures(record, manifest), "")
+
+
+def _departures(record: Record, manifest: Manifest) -> Iterator[str]:
+    split = str(record.identity.split["name"])
+    pin, setup = manifest.pin(split), manifest.setup(split.split("/", maxsplit=1)[0])
+    if pin is None or setup is None:
+        yield f"split {split} is not on the board"
+        return
+    if pin.version != record.identity.split["version"]:
+        yield f"split v{record.identity.split['version']}, the board has v{pin.version}"
+    if pin.sha256 not in (None, record.identity.split["sha256"]):
+        yield "another table than the board's"
+    board = {"selection": manifest.selection, **setup.model_dump(exclude={"training"}), **setup.training.model_dump()}
+    own = {"selection": record.selection, **record.network.model_dump(), **record.training}
+    for name, wanted in board.items():
+        if own.get(name) != wanted:
+            yield f"{name}={own.get(name)}, the board has {wanted}"
+    for evaluator in manifest.evaluators:
+        about = record.evaluators.get(evaluator.name)
+        if about is None:
+            yield f"not measured by {evaluator.name}"
+        elif about["version"] != evaluator.version:
+            yield f"measured by {evaluator.name} v{about['version']}, the board has v{evaluator.version}"
+        elif about["parameters"] != evaluator.parameters:
+            yield f"measured by {evaluator.name} with other settings than the board's"

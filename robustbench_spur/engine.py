@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from robustbench_spur.method import Method, View
 from robustbench_spur.parameters import Training
 from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime
-from robustbench_spur.splitref import OpenSplit, open_split
+from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
 from robustbench_spur.store import write_arrays
 from robustbench_spur.types import SpurbenchError
@@ -71,7 +71,7 @@ def _device_memory(runtime: Runtime) -> dict[str, float]:
 
 def make_pixels(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
     """Write the images of a partition to one array file, block by block, and the 8 x 8 means of each image."""
-    split = _split_at(json.loads(stage.place["split"]), runtime)
+    split = runtime.split(json.loads(stage.place["split"]))
     partition, size = split.table.partitions[str(stage.spec["partition"])], int(stage.spec["size"])
     shape = (len(partition), split.dataset.channels, size, size)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
@@ -105,17 +105,7 @@ def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def split_of(stage: Stage, runtime: Runtime) -> OpenSplit:
     """The split that a stage is about; its table must be the one that was planned."""
-    return _split_at(stage.spec["trajectory"]["split"] if "trajectory" in stage.spec else stage.spec["split"], runtime)
-
-
-def _split_at(spec: Mapping[str, Any], runtime: Runtime) -> OpenSplit:
-    split = open_split(spec, runtime.plugin_files, runtime.data.get(spec["dataset"]))
-    if split.sha256 != spec["sha256"]:
-        raise SpurbenchError(
-            f"Expected the table {spec['sha256'][:12]} of {split.ref.full}, found {split.sha256[:12]}: the data changed"
-            " since the plan was made. Run again."
-        )
-    return split
+    return runtime.split(stage.spec["trajectory"]["split"] if "trajectory" in stage.spec else stage.spec["split"])
 
 
 def images_of(stage: Stage, runtime: Runtime) -> NDArray[np.uint8]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from robustbench_spur.record import ErrorPart
@@ -60,15 +62,37 @@ class LocalExecutor:
                 continue
             try:
                 execute(stage, runtime, functools.partial(on_progress, stage))
-            except Exception as error:
-                failed[stage.key] = describe_error(error, stage.title)
+            except (Exception, SystemExit) as error:  # a method that calls sys.exit ends its cell, not the run
+                failed[stage.key] = describe_error(error, stage.title, runtime)
                 yield Outcome(stage, False, failed[stage.key])
             else:
                 yield Outcome(stage, False)
 
 
-def describe_error(error: Exception, where: str) -> ErrorPart:
-    """An exception as part of a record; the traceback names files of the code without their folders."""
+def describe_error(error: BaseException, where: str, runtime: Runtime) -> ErrorPart:
+    """An exception as part of a record, without the folders of this machine.
+
+    Args:
+        error: what was raised.
+        where: what was being done, in words.
+        runtime: whose folders are left out.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
-    return ErrorPart(type=type(error).__name__, message=f"{where}: {error}", traceback="\n".join(lines))
+    lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
+    message = without_folders(f"{where}: {error}", runtime)
+    return ErrorPart(type=type(error).__name__, message=message, traceback=without_folders("\n".join(lines), runtime))
+
+
+def without_folders(text: str, runtime: Runtime) -> str:
+    """A text whose paths no longer say where they lie on this machine, nor whose it is: records are published."""
+    given = [path.absolute() for path in (*runtime.data.values(), *runtime.plugin_files)]
+    places = {
+        str(runtime.home.root): "$SPURBENCH_HOME",
+        str(Path.home()): "~",
+        tempfile.gettempdir(): "$TMPDIR",
+        **{str(path): path.name for path in (*given, *(path.resolve() for path in given))},
+    }
+    for place in sorted(places, key=len, reverse=True):
+        if len(Path(place).parts) > 1:
+            text = text.replace(place, places[place])
+    return text

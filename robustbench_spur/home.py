@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +50,7 @@ class Home:
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of every folder, by name."""
-        out = {}
-        for name in (*KINDS, "records", "predictions", "leaderboards"):
-            files = [path for path in (self.root / name).rglob("*") if path.is_file()]
-            out[name] = (len(files), sum(path.stat().st_size for path in files))
-        return out
+        return {name: _size(self.root / name) for name in (*KINDS, "records", "predictions", "leaderboards")}
 
     def clean(self, kinds: tuple[str, ...] = KINDS) -> int:
         """Remove folders that can be made again; returns the bytes freed."""
@@ -60,3 +58,14 @@ class Home:
         for kind in kinds:
             shutil.rmtree(self.root / kind, ignore_errors=True)
         return freed
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    """Files and bytes below a folder."""
+    sizes = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a run in another process has just renamed it
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                sizes.append(status.st_size)
+    return len(sizes), sum(sizes)

@@ -6,9 +6,9 @@ import importlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from robustbench_spur.parameters import Settings, Training
 from robustbench_spur.types import SpurbenchError, nearest
@@ -65,6 +65,14 @@ class Column(Settings):
     better: Literal["higher", "lower", "neither"] = "neither"
     shown: bool = Field(default=True, description="whether the terminal's table has it")
 
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        kinds = {"metric": self.metric, "family": self.family, "lowest": self.lowest, "parameter": self.parameter}
+        stated = [name for name, value in kinds.items() if value is not None]
+        if len(stated) != 1:
+            raise ValueError(f"column {self.name!r} has to state one of {', '.join(kinds)}, found {stated or 'none'}")
+        return self
+
 
 class Manifest(Settings):
     """A board version, as ``leaderboards/<version>/board.json`` states it."""
@@ -85,6 +93,15 @@ class Manifest(Settings):
     evaluators: tuple[EvaluatorPin, ...]
     columns: tuple[Column, ...]
     tolerances: dict[str, float]
+
+    @model_validator(mode="after")
+    def _can_rank(self) -> Self:
+        for what, names in (("columns", [c.name for c in self.columns]), ("splits", [s.name for s in self.splits])):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} have to have different names, found {names}")
+        if not any(c.name == self.rank_by and c.metric and c.better != "neither" for c in self.columns):
+            raise ValueError(f"rank_by has to name a column of a metric with a direction, found {self.rank_by!r}")
+        return self
 
     def setup(self, dataset: str) -> Setup | None:
         """What the board trains a dataset's cells with; None where the board does not have the dataset."""
@@ -122,10 +139,14 @@ def load_manifest(board: str = DEFAULT_BOARD) -> Manifest:
         SpurbenchError: no such board, or its file does not hold what a manifest must.
     """
     path = boards_folder() / board / "board.json"
-    if not path.is_file():
+    if board != path.parent.name or not path.is_file():
         known = [p.parent.name for p in boards_folder().glob("*/board.json")]
         raise SpurbenchError(f"Unknown board {board!r}. {nearest(board, known)}")
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise SpurbenchError(f"Expected a board manifest in {path}: {error}") from error
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        raise SpurbenchError(f"Expected a board manifest in {path}, found in {where}: {first['msg']}.") from error
+    except ValueError as error:
+        raise SpurbenchError(f"Expected a board manifest in {path}, found no JSON: {error}.") from error

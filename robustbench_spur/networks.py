@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,10 @@ class Classifier(nn.Module):
         logits: torch.Tensor = self.head(self.features(images))
         return logits
 
-    def _precision(self, images: torch.Tensor) -> torch.autocast:
+    def _precision(self, images: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
         lower = self.lower_precision if self.training else None
+        if lower is None and not torch.amp.is_autocast_available(images.device.type):
+            return contextlib.nullcontext()  # the device that computes shapes alone
         return torch.autocast(images.device.type, lower or torch.bfloat16, enabled=lower is not None)
 
 

@@ -220,6 +220,11 @@ class Page:
             for name in dict.fromkeys(name.partition("/")[0] for name in full)
         ]
 
+    def heading(self, column: Column) -> str:
+        """A column's name in full, in words; its title, which is short for a terminal, says how words are spelled."""
+        spelled = {word.casefold(): word for word in re.findall(r"\w+", column.title)}
+        return " ".join(spelled.get(word, word) for word in column.name.split("_"))
+
     def definition(self, column: Column) -> str:
         """What a column's metric is, in its evaluator's words."""
         metrics = self.said("evaluator", column.evaluator, "metrics")
@@ -443,7 +448,7 @@ def charts_of(page: Page, lines: list[Line], part: SplitPart | None) -> list[Cha
     average = next((c for c in alike if (c.evaluator, c.partition) == (ranking.evaluator, ranking.partition)), None)
     if average:
         points = [(line.series, line.row.values[average.name], line.row.values[ranking.name]) for line in lines]
-        charts.append(scatter(points, average.title, ranking.title))
+        charts.append(scatter(points, page.heading(average), page.heading(ranking)))
     family = next((c for c in page.manifest.columns if c.family and c.evaluator == ranking.evaluator), None)
     groups = [f"{one}@{value}" for one in part.classes for value in part.values]
     if family:
@@ -472,7 +477,7 @@ def curve_chart(page: Page, column: Column, lines: list[Line]) -> Chart | None:
                 by_dose.setdefault(place["radius"], []).append(as_estimate(value))
         if by_dose:
             drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
-    return curves(drawn, dict(sorted(ticks.items())), column.title) if drawn else None
+    return curves(drawn, dict(sorted(ticks.items())), page.heading(column)) if drawn else None
 
 
 def unattacked(place: Mapping[str, Any], column: Column) -> Any:
@@ -494,7 +499,7 @@ def panels_of(page: Page, lines: list[Line]) -> tuple[list[Chart], str]:
             bins = pooled([curve for _, curve in alike])
             seeds |= {record.seed for record, _ in alike}
             value = page.value(line.row, column)
-            caption = f"{column.title} {value.text or value.note}"
+            caption = f"{page.heading(column)} {value.text or value.note}"
             panels.append(reliability(line.series, bins, len(noted[0][0].split.classes), caption))
     return panels, ", ".join(map(str, sorted(seeds)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.store import content_hash, file_sha256, read_arrays, write_arrays
+from robustbench_spur.store import content_hash, file_sha256, read_arrays, replacing, write_arrays
 from robustbench_spur.types import Groups, SpurbenchError
 
 ROWS = ("ids", "labels", "attributes", "clusters", "logits")
@@ -85,7 +85,7 @@ class ErrorPart(Part):
 class PredictionsPart(Part):
     """The file of per-example predictions."""
 
-    file: str
+    file: str = Field(pattern=r"^\w[\w.-]*$", description="its name, without a folder")
     sha256: str
 
 
@@ -94,6 +94,9 @@ def read_predictions(arrays: Mapping[str, NDArray[Any]], split: SplitPart, parti
     prefix = f"{partition}/"
     own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     groups = Groups(split.classes, split.attribute, split.values)
+    missing = [name for name in ROWS if name not in own]
+    if missing:
+        raise SpurbenchError(f"Expected predictions on {partition!r} of {split.name}, found no {missing[0]}.")
     rows = [own.pop(name) for name in ROWS]
     return Predictions(rows[0], rows[1], rows[2], rows[3], rows[4], groups, own)
 
@@ -164,6 +167,10 @@ class Record(Part):
     finished: str
 
 
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
 class RecordStore:
     """The records of a home.
 
@@ -176,32 +183,36 @@ class RecordStore:
         self.records, self.predictions = records, predictions
 
     def add(self, record: Record) -> Path:
-        """Write a record at once; an equal record that is there already stays.
+        """Write a record at once. Its name holds its hash, so that only an equal record can be there already.
 
         Returns:
             The record's file.
+
+        Raises:
+            SpurbenchError: it holds NaN, infinity, or what JSON has no word for.
         """
-        text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+        try:
+            text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+        except (ValueError, TypeError) as error:
+            raise SpurbenchError(
+                f"Expected numbers, texts, lists and None in the record of {record.method.name}, found otherwise: {error}"
+            ) from error
         digest = hashlib.sha256(text.encode()).hexdigest()
         path = self.records / f"{record.method.name}-{digest[:24]}.json"
-        self.records.mkdir(parents=True, exist_ok=True)
-        temporary = self.records / f".{digest}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+        with replacing(path) as temporary:
+            temporary.write_bytes(text.encode())
         return path
 
     def add_predictions(self, cell: str, arrays: Mapping[str, NDArray[Any]]) -> PredictionsPart:
         """Write the predictions of a cell, before its record."""
-        draft = self.predictions / f".{cell}.{os.getpid()}.npz"
-        write_arrays(draft, arrays)
-        digest = file_sha256(draft)
-        name = f"{cell[:24]}-{digest[:16]}.npz"
-        draft.replace(self.predictions / name)
+        draft = self.predictions / f".{cell}.{secrets.token_hex(8)}.npz"
+        try:
+            write_arrays(draft, arrays)
+            digest = file_sha256(draft)
+            name = f"{cell[:24]}-{digest[:16]}.npz"
+            draft.replace(self.predictions / name)
+        finally:
+            draft.unlink(missing_ok=True)
         return PredictionsPart(file=name, sha256=digest)
 
     def __iter__(self) -> Iterator[Record]:
@@ -219,20 +230,23 @@ class RecordStore:
         Raises:
             SpurbenchError: not a record, changed after it was written, or of a newer schema.
         """
-        text = path.read_text(encoding="utf-8")
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if not path.stem.endswith(digest[:24]):
+        raw = path.read_bytes()
+        if not path.stem.endswith(f"-{hashlib.sha256(raw).hexdigest()[:24]}"):
             raise SpurbenchError(
                 f"{path} was changed after it was written: its name does not match its content. Remove it."
             )
         try:
-            content = json.loads(text)
-            if content.get("schema_version", 0) > SCHEMA_VERSION:
-                found = content["schema_version"]
-                raise SpurbenchError(f"{path} has schema {found}, this version reads up to {SCHEMA_VERSION}. Upgrade.")
+            content = json.loads(raw, parse_constant=_refuse)
+            schema = content.get("schema_version") if isinstance(content, dict) else None
+            if isinstance(schema, int) and schema > SCHEMA_VERSION:
+                raise SpurbenchError(f"{path} has schema {schema}, this version reads up to {SCHEMA_VERSION}. Upgrade.")
             return Record.model_validate(content)
-        except (ValidationError, json.JSONDecodeError) as error:
-            raise SpurbenchError(f"Expected a record in {path}: {str(error).splitlines()[0]}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "it"
+            raise SpurbenchError(f"Expected a record in {path}, found in {where}: {first['msg']}.") from error
+        except ValueError as error:
+            raise SpurbenchError(f"Expected a record in {path}, found no JSON: {error}.") from error
 
     def arrays(self, record: Record) -> dict[str, NDArray[Any]]:
         """The predictions of a record.

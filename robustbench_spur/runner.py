@@ -17,7 +17,7 @@ from robustbench_spur.executor import Executor, LocalExecutor, Outcome, describe
 from robustbench_spur.plan import Plan, PlannedCell
 from robustbench_spur.provenance import provenance
 from robustbench_spur.record import Record, RecordStore, SplitPart, StagePart, predictions_arrays
-from robustbench_spur.runtime import Runtime
+from robustbench_spur.runtime import Runtime, require_writable
 from robustbench_spur.scoring import Scorer, as_json, load_evaluators
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage, in_order
@@ -64,7 +64,11 @@ def carry_out(plan: Plan, watcher: Watcher, executor: Executor | None = None) ->
 
     Yields:
         One entry per cell: those that were there or are not applicable first, the others as they end.
+
+    Raises:
+        SpurbenchError: the home cannot be written to.
     """
+    require_writable(plan.runtime.home)
     records = RecordStore(plan.runtime.home.records, plan.runtime.home.predictions)
     watcher.planned(plan)
     waiting = []
@@ -109,13 +113,13 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
     """The record of a cell whose stages have ended; its predictions are written."""
     spec, runtime = cell.spec, plan.runtime
     stages = in_order(cell.stages.all()) if cell.stages else []
-    error = next((outcomes[s.key].error for s in stages if outcomes[s.key].error is not None), None)
+    error = cell.error or next((outcomes[s.key].error for s in stages if outcomes[s.key].error), None)
     body: dict[str, Any] = {"status": "not_applicable" if cell.reason else "done", "reason": cell.reason}
     if error is None and cell.stages:
         try:
             body |= _measure(cell, plan, records)
-        except Exception as failure:
-            error = describe_error(failure, "scoring")
+        except (Exception, SystemExit) as failure:
+            error = describe_error(failure, "scoring", runtime)
     if error is not None:
         body |= {"status": "failed", "reason": error.message.splitlines()[0], "error": error}
     done = [s for s in stages if error is None or runtime.store_of(s.kind).has(s.key)]

@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from robustbench_spur.home import Home
-from robustbench_spur.store import Store
+from robustbench_spur.registry import Registry
+from robustbench_spur.splitref import OpenSplit, SplitRef
+from robustbench_spur.store import Store, canonical
 from robustbench_spur.types import SpurbenchError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -90,6 +93,29 @@ class Runtime:
     plugin_files: tuple[Path, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     weights: Path | None = None
+    _open: dict[str, OpenSplit] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def split(self, spec: Mapping[str, Any]) -> OpenSplit:
+        """The split that a stage names; its table is kept as long as this runtime, and no longer: files change.
+
+        Args:
+            spec: as :meth:`~robustbench_spur.splitref.SplitRef.spec` gives it, with the ``sha256`` of the table.
+
+        Raises:
+            SpurbenchError: the split that is here now is not the one that was planned.
+        """
+        key = canonical(spec)
+        if key not in self._open:
+            plugin = Registry(self.plugin_files).find("dataset", spec["dataset"])
+            ref = SplitRef(plugin, spec["split"], spec["rho"], spec["parameters"])
+            split = ref.open(self.data.get(plugin.name))
+            if plugin.version != spec["version"] or split.sha256 != spec["sha256"]:
+                raise SpurbenchError(
+                    f"Expected {ref.full} v{spec['version']} with the table {spec['sha256'][:12]}, found"
+                    f" v{plugin.version} with {split.sha256[:12]}: the data changed since the plan was made. Run again."
+                )
+            self._open[key] = split
+        return self._open[key]
 
     @property
     def artifacts(self) -> Store:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin, Manifest
 from robustbench_spur.registry import Registry
 from robustbench_spur.statistics import estimate, resample
-from robustbench_spur.store import Store, content_hash, write_arrays
+from robustbench_spur.store import Store, content_hash, file_sha256, write_arrays
 from robustbench_spur.types import Estimate, SpurbenchError, nearest
 
 Floats = NDArray[np.float64]
@@ -35,8 +38,12 @@ def load_evaluators(registry: Registry, pins: tuple[EvaluatorPin, ...]) -> list[
             )
         try:
             parameters = evaluator_class.Parameters.model_validate(pin.parameters)
-        except ValueError as error:
-            raise SpurbenchError(f"Settings of evaluator {pin.name!r}: {str(error).splitlines()[2].strip()}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"])) or "all of them"
+            raise SpurbenchError(
+                f"Setting {name}={first['input']!r} of evaluator {pin.name!r}: {first['msg']}."
+            ) from error
         loaded.append(evaluator_class(parameters))
     return loaded
 
@@ -79,6 +86,12 @@ def point(evaluator: Evaluator, predictions: Predictions) -> dict[str, float]:
     return {name: float(values[0]) for name, values in evaluator.measure(predictions, ones).items()}
 
 
+def code_sha256(evaluator: Evaluator) -> str:
+    """Hash of the file that defines an evaluator: a draft changes without its version; empty where there is no file."""
+    path = getattr(sys.modules.get(type(evaluator).__module__), "__file__", None)
+    return file_sha256(Path(path)) if path else ""
+
+
 class Scorer:
     """Measures predictions with intervals, and keeps what every resampling gave, so that a table is there at once.
 
@@ -98,24 +111,53 @@ class Scorer:
             predictions: of one partition.
             name: hash of the predictions' file and the partition: what the values are kept under.
         """
+        return self._block(evaluator, predictions, name, 0, None)
+
+    def more_replicates(
+        self, evaluator: Evaluator, predictions: Predictions, name: str, metric: str, count: int
+    ) -> Floats:
+        """One metric under more resamplings than intervals take, shape (count,).
+
+        The first of them are those of :meth:`replicates`. They are drawn and kept in blocks of that number, so that a
+        greater count computes what it adds.
+
+        Args:
+            evaluator: with its settings.
+            predictions: of one partition.
+            name: see :meth:`replicates`.
+            metric: of the evaluator.
+            count: number of resamplings.
+        """
+        blocks = range(-(-count // self.bootstrap.replicates))
+        parts = [self._block(evaluator, predictions, name, k, metric if k else None)[metric] for k in blocks]
+        return np.concatenate(parts)[:count]
+
+    def _block(
+        self, evaluator: Evaluator, predictions: Predictions, name: str, block: int, metric: str | None
+    ) -> dict[str, Floats]:
+        """Values under the resamplings of a block, of all metrics or of one; from the cache where they are there."""
         if self.cache is None:
-            return self._resample(evaluator, predictions)
+            return self._resample(evaluator, predictions, block, metric)
         parameters = evaluator.parameters.model_dump(mode="json")
-        key = content_hash(
-            [name, evaluator.name, evaluator.version, parameters, self.bootstrap.model_dump(mode="json")]
-        )
+        code, groups, bootstrap = code_sha256(evaluator), predictions.groups, self.bootstrap.model_dump(mode="json")
+        universe = [groups.names, groups.attribute]
+        key = content_hash([name, evaluator.name, code, parameters, universe, bootstrap, block, metric])
         if not self.cache.has(key):
             with self.cache.making(key) as (folder, _):
-                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions))
+                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metric))
         return self.cache.arrays(key)
 
-    def _resample(self, evaluator: Evaluator, predictions: Predictions) -> dict[str, Floats]:
-        return resample(
+    def _resample(
+        self, evaluator: Evaluator, predictions: Predictions, block: int, metric: str | None
+    ) -> dict[str, Floats]:
+        values = resample(
             lambda counts: evaluator.measure(predictions, counts),
             len(predictions.patients),
             self.bootstrap.replicates,
             self.bootstrap.seed,
+            first=block * self.bootstrap.replicates,
         )
+        return values if metric is None else {metric: values[metric]}
 
     def score(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Estimate]:
         """Every metric with its interval.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -95,8 +96,6 @@ class OpenSplit:
 
 @lru_cache(maxsize=8)
 def _open_cached(key: str, files: tuple[Path, ...], path: Path | None) -> OpenSplit:
-    import json
-
     spec = json.loads(key)
     plugin = Registry(files).find("dataset", spec["dataset"])
     if plugin.version != spec["version"]:
@@ -126,7 +125,7 @@ def parse_parameters(plugin: Plugin, plugin_class: Any, given: Mapping[str, Any]
         return plugin_class.Parameters.model_validate(dict(given))
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        name = ".".join(map(str, first["loc"])) or "all of them"
         raise SpurbenchError(f"Setting {name}={first['input']!r} of dataset {plugin.name!r}: {first['msg']}.") from None
 
 
@@ -138,33 +137,49 @@ def split_names(plugin: Plugin) -> tuple[str, ...]:
 def parse_split(text: str, registry: Registry, given: Mapping[str, Any] | None = None) -> SplitRef:
     """Find the split that a text names.
 
-    A bare split name means the embedded dataset's; else the only dataset that has it.
+    A bare split name means the embedded dataset's; else the only dataset that has it. What :attr:`SplitRef.full` gives
+    is understood, the settings in brackets too.
 
     Args:
-        text: ``[dataset/]split[@rho]``.
+        text: ``[dataset/]split[@rho]``, perhaps followed by ``[name=value,...]``.
         registry: where datasets are looked up.
         given: settings of the dataset, as text or values; those equal to the default do not count.
 
     Raises:
-        SpurbenchError: unknown dataset, split or rho; the nearest names are given.
+        SpurbenchError: unknown dataset, split or rho (the nearest names are given), or settings that it does not have.
     """
-    body, at, rho_text = text.partition("@")
-    if "+" in text:
+    short, settings = _without_settings(text)
+    if "+" in short:
         raise SpurbenchError(f"Expected dataset/split@rho, found {text!r}: no protocol after '+' is offered.")
+    body, at, rho_text = short.partition("@")
     plugin, name = _find(body, registry)
-    if plugin.source is None:
-        plugin.load()
     tied = name in plugin.literal("tied", ())
-    rho = _parse_rho(text, rho_text if at else None, plugin) if tied else None
+    rho = _parse_rho(short, rho_text if at else None, plugin) if tied else None
     if at and not tied:
         raise SpurbenchError(f"Split {plugin.name}/{name} takes no @rho, found {text!r}. Write: {plugin.name}/{name}")
-    return SplitRef(plugin, name, rho, _changed(plugin, given or {}))
+    return SplitRef(plugin, name, rho, _changed(plugin, {**(given or {}), **settings}))
+
+
+def _without_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """The text before the brackets, and the settings in them."""
+    short, bracket, rest = text.partition("[")
+    settings = {}
+    while bracket and rest != "]":
+        name, _, rest = rest.partition("=")
+        try:
+            settings[name], end = json.JSONDecoder().raw_decode(rest)
+        except json.JSONDecodeError:
+            raise SpurbenchError(f"Expected dataset/split@rho[setting=value,...], found {text!r}.") from None
+        rest = rest[end:].removeprefix(",")
+    return short, settings
 
 
 def _find(body: str, registry: Registry) -> tuple[Plugin, str]:
     dataset, slash, name = body.partition("/")
     if slash:
         plugin = registry.find("dataset", dataset)
+        if plugin.source is None:
+            plugin.load()
         resolved = _resolve(plugin, name)
         if resolved is None:
             known = [*split_names(plugin), *plugin.literal("aliases", {})]

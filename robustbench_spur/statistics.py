@@ -99,6 +99,8 @@ def resample(
     replicates: int,
     seed: int,
     strata: NDArray[Any] | None = None,
+    *,
+    first: int = 0,
 ) -> dict[str, Floats]:
     """Every metric under every resampling, drawn and measured in blocks of bounded memory.
 
@@ -108,6 +110,7 @@ def resample(
         replicates: number of resamplings, at least 1.
         seed: see :func:`resample_counts`.
         strata: see :func:`resample_counts`.
+        first: see :func:`resample_counts`.
 
     Returns:
         For each metric an array of shape (replicates,).
@@ -119,7 +122,7 @@ def resample(
     if replicates < 1:
         raise SpurbenchError(f"Expected at least one resampling, found {replicates}.")
     parts = [
-        measure(resample_counts(patients, part.stop - part.start, seed, strata, first=part.start))
+        measure(resample_counts(patients, part.stop - part.start, seed, strata, first=first + part.start))
         for part in blocks(replicates, 8 * patients, COUNTS_BYTES)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -355,12 +358,13 @@ def ranks(
 def _wins(value: Floats, replicates: Floats, alpha: float) -> NDArray[np.bool_]:
     """Whether method i is significantly higher than method j, shape (methods, methods)."""
     first, second = np.triu_indices(len(value), k=1)
-    differences = [replicates[i] - replicates[j] for i, j in zip(first, second, strict=True)]
-    resolved = holm([paired_p_value(d) for d in differences]) <= alpha
+    p_values, above = np.ones(len(first)), np.zeros(len(first), bool)
+    for pair in range(len(first)):  # one at a time: all differences together would take gigabytes
+        difference = replicates[first[pair]] - replicates[second[pair]]
+        p_values[pair] = paired_p_value(difference)
+        above[pair] = np.count_nonzero(difference > 0) > np.count_nonzero(difference < 0)
     wins = np.zeros((len(value), len(value)), bool)
-    for i, j, difference, clear in zip(first, second, differences, resolved, strict=True):
-        if clear:
-            above = np.nanmedian(difference) > 0
-            wins[i, j] = above and value[i] > value[j]
-            wins[j, i] = not above and value[j] > value[i]
+    for pair in np.flatnonzero(holm(p_values) <= alpha):
+        better, worse = (first[pair], second[pair]) if above[pair] else (second[pair], first[pair])
+        wins[better, worse] = value[better] > value[worse]
     return wins

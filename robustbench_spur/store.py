@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,8 @@ def file_sha256(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it replaces ``path`` at once, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    # not tempfile, whose files nobody else may read
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         yield temporary
         temporary.replace(path)
@@ -80,13 +78,17 @@ class Store:
         """Give an empty folder to fill and a dictionary to note things in; publish both when the block ends well."""
         final = self.folder(key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", dir=final.parent))
+        temporary = final.with_name(f".{key[:12]}.{secrets.token_hex(8)}")
+        temporary.mkdir()
         about: dict[str, Any] = {}
         try:
             yield temporary, about
             (temporary / DONE).write_text(json.dumps(about, allow_nan=False, indent=1))
-            with contextlib.suppress(OSError):  # another process was first; its artifact is as good
+            try:
                 temporary.rename(final)
+            except OSError:
+                if not self.has(key):  # else another process was first; its artifact is as good
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -101,7 +103,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         if array.dtype.hasobject:
             raise TypeError(f"array {name!r} holds Python objects")
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **dict(arrays))
+        np.savez_compressed(stream, **dict[str, Any](arrays))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

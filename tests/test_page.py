@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -37,7 +38,7 @@ from robustbench_spur.charts import (
     spread_out,
 )
 from robustbench_spur.home import Home
-from robustbench_spur.manifest import Manifest
+from robustbench_spur.manifest import Manifest, load_manifest
 from robustbench_spur.page import Page, mean_estimate, pooled, render_page, write_page
 from robustbench_spur.record import Identity, MethodPart, NetworkPart, Record, SplitPart
 from robustbench_spur.registry import Registry
@@ -52,15 +53,27 @@ LEVEL = {"erm": 0.14, "jtt": 0.41, "groupdro": 0.66, "dfr": 0.71}
 def make_manifest(**changes: Any) -> Manifest:
     one = {"evaluator": "worst_group", "partition": "test"}
     columns = [
-        {**one, "name": "worst", "title": "worst group", "metric": "worst_group_accuracy", "better": "higher"},
+        {
+            **one,
+            "name": "worst_group_accuracy",
+            "title": "worst group",
+            "metric": "worst_group_accuracy",
+            "better": "higher",
+        },
         {**one, "name": "which", "title": "which", "lowest": "group_accuracy:"},
         {**one, "name": "groups", "title": "groups", "family": "group_accuracy:", "shown": False},
-        {**one, "name": "micro", "title": "accuracy", "metric": "micro_accuracy", "better": "higher"},
-        {**one, "name": "val", "title": "validation", "metric": "micro_accuracy", "partition": "validation"},
+        {**one, "name": "micro_accuracy", "title": "avg.", "metric": "micro_accuracy", "better": "higher"},
+        {
+            **one,
+            "name": "validation_accuracy",
+            "title": "valid.",
+            "metric": "micro_accuracy",
+            "partition": "validation",
+        },
         {"name": "ece", "title": "ECE", "evaluator": "ece", "partition": "test", "metric": "ece", "better": "lower"},
         {
-            "name": "pgd",
-            "title": "PGD worst group",
+            "name": "pgd_worst_group_accuracy",
+            "title": "PGD worst",
             "evaluator": "pgd",
             "partition": "test",
             "metric": "pgd_worst_group_accuracy",
@@ -83,7 +96,7 @@ def make_manifest(**changes: Any) -> Manifest:
         "selection": "last",
         "bootstrap": {"replicates": 2000, "seed": 2025, "confidence": 0.95},
         "minimum_patients": 5,
-        "rank_by": "worst",
+        "rank_by": "worst_group_accuracy",
         "baseline": "erm",
         "alpha": 0.05,
         "tracks": ["none", "selection", "train", "reweight", "targeted"],
@@ -119,14 +132,14 @@ def make_bins(level: float) -> list[dict[str, Any]]:
     return bins
 
 
-def estimate(value: float, width: float = 0.08) -> dict[str, float]:
+def estimate(value: float, width: float = 0.08) -> dict[str, Any]:
     return {"value": value, "low": max(0.0, value - width), "high": min(1.0, value + 0.8 * width)}
 
 
-def make_record(method: str, split: str, seed: int, level: float, **changes: Any) -> Record:
+def make_record(method: str, full: str, seed: int, level: float, **changes: Any) -> Record:
     identity = {
         "method": {"name": method},
-        "split": {"name": split},
+        "split": {"name": full},
         "network": {},
         "training": {},
         "selection": "last",
@@ -139,19 +152,19 @@ def make_record(method: str, split: str, seed: int, level: float, **changes: Any
         "reason": "",
         "board": "v1",
         "board_status": "draft",
-        "cell": f"{method}{split}{seed}",
-        "config_hash": f"{method}{split}",
+        "cell": f"{method}{full}{seed}",
+        "config_hash": f"{method}{full}",
         "identity": Identity(**identity),
         "method": MethodPart(name=method, version=1, origin="built-in", sha256="0" * 64, given={}, settings={}),
         "split": SplitPart(
-            name=split,
+            name=full,
             version=1,
             sha256="0" * 64,
             fingerprint="",
             classes=("clear", "tumour"),
             attribute="field strength",
             values=("3T", "1.5T"),
-            counts=make_counts(("clear@1.5T", "tumour@3T") if "@1.0" in split else ()),
+            counts=make_counts(("clear@1.5T", "tumour@3T") if "@1.0" in full else ()),
             pixel_means={},
             notes=("Test and adapt hold half of each patient's slices of either label.",),
         ),
@@ -185,7 +198,7 @@ def make_record(method: str, split: str, seed: int, level: float, **changes: Any
 
 def make_row(
     method: str,
-    split: str = "phantom/field@0.95",
+    full: str = "phantom/field@0.95",
     level: float | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
     **changes: Any,
@@ -193,16 +206,16 @@ def make_row(
     level = LEVEL.get(method, 0.5) if level is None else level
     by_group = dict(zip(GROUPS, (0.97 - level / 20, level + 0.03, level, 0.98 - level / 20), strict=True))
     values = {
-        "worst": Estimate(**estimate(level)),
+        "worst_group_accuracy": Estimate(**estimate(level)),
         "which": "tumour@3T",
         "groups": {name: estimate(value, 0.05) for name, value in by_group.items()},
-        "micro": Estimate(**estimate(sum(by_group.values()) / 4, 0.04)),
-        "val": Estimate(**estimate(0.953 - level / 30, 0.02)),
+        "micro_accuracy": Estimate(**estimate(sum(by_group.values()) / 4, 0.04)),
+        "validation_accuracy": Estimate(**estimate(0.953 - level / 30, 0.02)),
         "ece": Estimate(**estimate(0.31 - level / 4, 0.03)),
-        "pgd": Estimate(**estimate(0.65 * level)),
+        "pgd_worst_group_accuracy": Estimate(**estimate(0.65 * level)),
         "radius": 1 / 255,
     }
-    records = [make_record(method, split, seed, level, **changes) for seed in seeds]
+    records = [make_record(method, full, seed, level, **changes) for seed in seeds]
     row = Row(records, "ranked", "", values, ranking=(level, np.full(2, level)))
     row.rank = row.rank_high = 1
     row.difference = Estimate(level - 0.14, level - 0.25, level - 0.03)
@@ -315,8 +328,8 @@ def test_every_row_stands_in_its_track_with_all_its_numbers() -> None:
 
 def test_a_cell_is_never_empty_and_says_why_a_number_is_missing() -> None:
     rows = make_board().rows
-    rows[1].values["pgd"] = Estimate(None, reason="not evaluated")
-    rows[1].values["micro"] = Estimate(0.69, reason="no interval: undefined in 400 of 2000 resamplings")
+    rows[1].values["pgd_worst_group_accuracy"] = Estimate(None, reason="not evaluated")
+    rows[1].values["micro_accuracy"] = Estimate(0.69, reason="no interval: undefined in 400 of 2000 resamplings")
     rows[2] = not_applicable("groupdro", "phantom/field@0.95", "group tumour@3T has no training patients")
     rows[3].status, rows[3].reason, rows[3].rank, rows[3].rank_high = "unranked", "2 of 3 seeds", None, None
     root = parse(make_board(rows))
@@ -327,7 +340,24 @@ def test_a_cell_is_never_empty_and_says_why_a_number_is_missing() -> None:
     assert any("69.0 no interval: undefined in 400 of 2000 resamplings" in text for text in texts)
     assert "not applicable group tumour@3T has no training patients" in texts
     assert "unranked 2 of 3 seeds" in texts
-    assert "Not drawn: " not in root.text.split("PGD worst group by radius")[0].split("Worst group against")[0]
+
+
+def test_columns_have_their_names_in_full() -> None:
+    heads = [head.text for head in results(parse(make_board())).one("thead").all("th")]
+    assert heads == [
+        "rank",
+        "method",
+        "worst group accuracy",
+        "from erm points",
+        "micro accuracy",
+        "validation accuracy",
+        "ECE",
+        "PGD worst group accuracy radius 1/255",
+        "seeds",
+        "status",
+    ]
+    root = parse(Board(load_manifest(), []))
+    assert "PGD worst group accuracy" in [term.text for term in root.one("section", "reading").all("dt")]
 
 
 def test_a_failed_row_gives_its_reason_even_where_no_data_were_read() -> None:
@@ -361,21 +391,16 @@ def test_the_split_is_explained_and_its_groups_are_counted() -> None:
 
 
 def test_names_are_text_and_never_markup() -> None:
-    split = SplitPart(
-        name=f"x/{HOSTILE}",
-        version=1,
-        sha256="",
-        fingerprint="",
-        classes=(HOSTILE, "b"),
-        attribute=HOSTILE,
-        values=("u", "</svg></style></script>"),
-        counts={"test": {f"{a}@{b}": {"examples": 6, "patients": 2} for a in (HOSTILE, "b") for b in ("u", "</svg></style></script>")}},
-        pixel_means={},
-        notes=(HOSTILE,),
-    )  # fmt: skip
+    values = ("u", "</svg></style></script>")
+    groups = [f"{one}@{value}" for one in (HOSTILE, "b") for value in values]
+    split = make_record("erm", f"x/{HOSTILE}", 0, 0.5).split
+    assert split is not None
+    counts = {"test": {group: {"examples": 6, "patients": 2} for group in groups}}
+    changes = {"classes": (HOSTILE, "b"), "attribute": HOSTILE, "values": values, "counts": counts, "notes": (HOSTILE,)}
+    split = split.model_copy(update=changes)
     row = make_row(HOSTILE, f"x/{HOSTILE}", off_board=(f"eta={HOSTILE}",), split=split)
     row.values["which"] = f"{HOSTILE}@u"
-    row.values["groups"] = {name: estimate(0.5) for name in split.counts["test"]}
+    row.values["groups"] = {name: estimate(0.5) for name in groups}
     row.status, row.reason = "unranked", HOSTILE
     clean = parse(make_board([make_row("erm", "x/y")]))
     root = parse(make_board([row]))
@@ -440,7 +465,7 @@ def test_an_empty_board_says_what_to_do() -> None:
 def test_unknown_plugins_and_a_board_without_plots_are_shown_all_the_same() -> None:
     manifest = make_manifest(columns=[make_manifest().columns[0].model_dump()])
     row = make_row("mine", "theirs/thing[n=3]", details={}, metrics={})
-    row.values = {"worst": row.values["worst"]}
+    row.values = {"worst_group_accuracy": row.values["worst_group_accuracy"]}
     root = parse(Board(manifest, [row]))
     assert not root.all("figure")
     assert "Its file is not installed here." in root.text
@@ -500,9 +525,9 @@ def test_methods_differ_in_colour_or_marker_and_keep_them() -> None:
 def test_mean_over_seeds_by_hand() -> None:
     two = mean_estimate([Estimate(0.2, 0.1, 0.4), Estimate(0.4, 0.3, 0.6)])
     assert (two.value, two.low, two.high) == pytest.approx((0.3, 0.2, 0.5))
-    assert mean_estimate([Estimate(0.2, 0.1, 0.4), Estimate(0.4, reason="why")]) == Estimate(
-        pytest.approx(0.3), reason="why"
-    )
+    one = mean_estimate([Estimate(0.2, 0.1, 0.4), Estimate(0.4, reason="why")])
+    assert one.value == pytest.approx(0.3)
+    assert (one.low, one.high, one.reason) == (None, None, "why")
     assert mean_estimate([Estimate(0.2), Estimate(None, reason="gone")]) == Estimate(None, reason="gone")
 
 
@@ -604,7 +629,7 @@ def test_names_of_lines_are_spread_in_their_order(positions: list[float], gap: f
     room = min(gap, 100 / max(1, len(positions) - 1))
     assert all(-1e-6 <= place <= 100 + 1e-6 for place in out)
     ordered = [out[k] for k in sorted(range(len(out)), key=lambda k: positions[k])]
-    assert all(b - a >= room - 1e-6 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(b - a >= room - 1e-6 for a, b in itertools.pairwise(ordered))
 
 
 @given(shares)
@@ -715,7 +740,10 @@ def test_nothing_sticks_out_of_the_page(tmp_path: Path, width: int) -> None:
     script = (
         f"if (innerWidth > {width}) document.body.style.width = '{width}px';"
         "document.body.dataset.width = document.body.scrollWidth;"
+        "document.body.dataset.over = Array.from(document.querySelectorAll('table.board td'))"
+        ".filter(cell => cell.scrollWidth > cell.clientWidth + 1).length;"
     )
     page = injected(make_board(rows), tmp_path / "page.html", script)
     root, _ = browse(page, f"--window-size={width},900")
     assert int(root.one("body").attributes["data-width"]) <= width
+    assert root.one("body").attributes["data-over"] == "0"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import SpurbenchError, nearest
 
 VERBS = {
     "list": "methods, splits and evaluators, and whether they are in order",
@@ -52,27 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 where all went well, 1 where a cell failed or a check found a fault, 2 for bad input, 130 after Ctrl-C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    verb = next((argument for argument in given if argument in VERBS), None)
     try:
-        parser = make_parser(verb)
-        options = parser.parse_args(given)
-        if options.version:
-            from importlib.metadata import version
-
-            print(f"spurbench {version('robustbench-spur')}")
-            return 0
-        if options.verb is None:
-            parser.print_help()
-            return 0
-        code: int = importlib.import_module(f"{__name__}.{options.verb}").main(options)
-        return code
+        return _carry_out(list(sys.argv[1:] if arguments is None else arguments))
     except SpurbenchError as error:
         print(f"spurbench: {error}", file=sys.stderr)
-        return BAD_INPUT
     except KeyboardInterrupt:
         print("spurbench: stopped. What was finished is kept; run the same command again to go on.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        print(f"spurbench: {error.strerror or error}{place}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _carry_out(given: list[str]) -> int:
+    verb = next((argument for argument in given if not argument.startswith("-")), None)
+    if verb is not None and verb not in VERBS:
+        raise SpurbenchError(f"Unknown verb {verb!r}. {nearest(verb, list(VERBS))}")
+    parser = make_parser(verb)
+    options = parser.parse_args(given)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"spurbench {version('robustbench-spur')}")
+    elif options.verb is None:
+        parser.print_help()
+    else:
+        code: int = importlib.import_module(f"{__name__}.{options.verb}").main(options)
+        return code
+    return 0

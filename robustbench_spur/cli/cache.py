@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from robustbench_spur.cli.options import add_json, print_json
+from robustbench_spur.cli.options import add_json, home_of, print_json
 
 MEANING = {
     "pixels": "images, ready to be read",
@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print files and bytes of every folder."""
-    from robustbench_spur.home import KINDS, Home
+    from robustbench_spur.home import KINDS
 
-    home = Home.default()
+    home = home_of()
     rows = [
         {"name": name, "files": files, "bytes": size, "cleanable": name in KINDS, "what": MEANING[name]}
         for name, (files, size) in home.sizes().items()

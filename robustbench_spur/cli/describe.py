@@ -8,10 +8,13 @@ from typing import Any
 from robustbench_spur.cli.options import add_json, add_plugins, print_json
 from robustbench_spur.types import SpurbenchError, nearest
 
+TRAINING = "training"
+"""What the settings that all methods share are described under."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("name", nargs="+", help="of a method, an evaluator, a split or a dataset")
+    parser.add_argument("name", nargs="+", help="of a method, an evaluator, a split or a dataset; or training")
     add_json(parser)
     add_plugins(parser)
 
@@ -21,7 +24,7 @@ def main(options: argparse.Namespace) -> int:
     from robustbench_spur.registry import Registry
 
     registry = Registry(tuple(options.plugin))
-    described = [describe(find(name, registry)) for name in options.name]
+    described = [training() if name == TRAINING else describe(find(name, registry)) for name in options.name]
     if options.json:
         print_json(described)
     else:
@@ -50,7 +53,7 @@ def find(name: str, registry: Any) -> Any:
     except SpurbenchError:
         if "/" in name or "@" in name:
             raise
-    raise SpurbenchError(f"Unknown name {name!r}. {nearest(name, known)}")
+    raise SpurbenchError(f"Unknown name {name!r}. {nearest(name, [*known, TRAINING])}")
 
 
 def describe(plugin: Any) -> dict[str, Any]:
@@ -96,6 +99,39 @@ def describe(plugin: Any) -> dict[str, Any]:
     return out
 
 
+def training() -> dict[str, Any]:
+    """The training budget, in the form of a plugin."""
+    import inspect
+
+    from robustbench_spur.parameters import Training
+
+    words = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    settings = [
+        {
+            "name": name,
+            "type": " | ".join(info["enum"]) if "enum" in info else info["type"],
+            "default": info["default"],
+            "range": ", ".join(f"{words[bound]} {info[bound]}" for bound in words if bound in info),
+            "search": info.get("search"),
+            "doc": info.get("description", ""),
+        }
+        for name, info in Training.model_json_schema()["properties"].items()
+    ]
+    return {
+        "name": TRAINING,
+        "kind": "settings",
+        "version": None,
+        "origin": "built-in",
+        "where": f"{inspect.getsourcefile(Training)}:{inspect.getsourcelines(Training)[1]}",
+        "status": "ok",
+        "reason": "",
+        "summary": "what all methods of a board share; a board sets its own values for every dataset",
+        "source": "",
+        "settings": settings,
+        "doc": inspect.getdoc(Training) or "",
+    }
+
+
 def _share(share: Any) -> str:
     return f"{share.share:g} x {share.field}"
 
@@ -124,7 +160,7 @@ def _print(one: dict[str, Any]) -> None:
     if one["settings"]:
         table = Table(title="settings", title_justify="left")
         for heading in ("name", "type", "default", "range", "search", "what it is"):
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, overflow="fold", no_wrap=heading == "name")
         for s in one["settings"]:
             table.add_row(*(escape(str(v if v is not None else "-")) for v in (*list(s.values())[:5], s["doc"])))
         Console(highlight=False).print(table)

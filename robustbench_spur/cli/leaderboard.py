@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robustbench_spur.cli.options import add_board, add_json, add_plugins, print_json
+from robustbench_spur.cli.options import add_board, add_json, add_plugins, home_of, named, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Build the board from the records and show it."""
     from robustbench_spur.board import build_board
-    from robustbench_spur.home import Home
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
     from robustbench_spur.splitref import parse_split
 
-    home, manifest = Home.default(), load_manifest(options.board)
+    home, manifest = home_of(), load_manifest(options.board)
     registry = Registry(tuple(options.plugin))
-    splits = [parse_split(text, registry).full for text in options.split]
-    for name in options.method:
-        registry.find("method", name)
-    whole = build_board(home, manifest, tuple(options.plugin))
-    board = whole.only(splits, options.method)
+    splits = [parse_split(text, registry).full for text in named(options.split)]
+    methods = [registry.find("method", name).name for name in named(options.method)]
+    board = build_board(home, manifest, tuple(options.plugin)).only(splits, methods)
     if options.json:
         print_json(board.as_list())
     elif options.markdown:

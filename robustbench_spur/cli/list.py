@@ -28,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(listed)
     else:
-        _print_table(listed)
+        _print_tables(listed)
     return 1 if options.check and any(row["status"] == "broken" for row in listed) else 0
 
 
@@ -77,22 +77,23 @@ def _import_error(plugin: Any) -> str:
     return ""
 
 
-def _print_table(listed: list[dict[str, Any]]) -> None:
+def _print_tables(listed: list[dict[str, Any]]) -> None:
+    """One table per kind; what is said of most rows alike (built-in, in order) is left out."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("name", "kind", "version", "origin", "status"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what it is", overflow="fold")
-    for row in listed:
-        what = (
-            f"{row['summary']} ({row['reason']})"
-            if row["reason"] and row["summary"]
-            else row["summary"] or row["reason"]
-        )
-        texts = (row["name"], row["kind"], str(row["version"] or "-"), row["origin"], row["status"], what)
-        table.add_row(*(escape(str(text)) for text in texts))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    for kind in dict.fromkeys(row["kind"] for row in listed):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column(kind, no_wrap=True)
+        table.add_column("version", no_wrap=True)
+        table.add_column("what it is", overflow="fold")
+        for row in (row for row in listed if row["kind"] == kind):
+            origin = "" if row["origin"] == "built-in" else f"from {row['origin']}"
+            state = "broken: " if row["status"] == "broken" else ""
+            remarks = "; ".join(text for text in (origin, f"{state}{row['reason']}") if text)
+            what = f"{row['summary']} ({remarks})" if remarks and row["summary"] else row["summary"] or remarks
+            table.add_row(*(escape(str(text)) for text in (row["name"], row["version"] or "-", what)))
+        console.print(table)

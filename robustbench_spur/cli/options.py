@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.home import Home
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import SpurbenchError, finite
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -96,11 +96,20 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
     return found
 
 
+def named(names: list[str]) -> list[str]:
+    """The names given; none where all are meant."""
+    return [] if "all" in names else names
+
+
 def literal(text: str) -> Any:
-    """A setting's value: JSON where it is (numbers, true, lists), else the text itself."""
+    """A setting's value: JSON where it is (numbers, true, lists), else the text itself.
+
+    >>> literal("20"), literal("adam"), literal("[0.1, 1]")
+    (20, 'adam', [0.1, 1])
+    """
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
         return text
 
 
@@ -128,11 +137,38 @@ def request_of(options: argparse.Namespace, *, again: bool = False) -> Any:
         device=options.device,
         force=options.force,
         again=again,
-        home=Home.default(),
+        home=home_of(),
     )
 
 
+def home_of() -> Home:
+    """The folder of results.
+
+    Raises:
+        SpurbenchError: something else lies in its place.
+    """
+    home = Home.default()
+    if home.root.exists() and not home.root.is_dir():
+        raise SpurbenchError(f"Expected a folder of results at {home.root}, found a file. Set SPURBENCH_HOME.")
+    return home
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON has it: an undefined number is None, and what JSON does not know is text.
+
+    >>> as_json({"a": float("nan"), 1: (2.0, Path("b"))})
+    {'a': None, '1': [2.0, 'b']}
+    """
+    if isinstance(value, dict):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, float):
+        return finite(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
 def print_json(rows: list[dict[str, Any]]) -> None:
-    """Print a JSON list; NaN cannot be in it."""
-    json.dump(rows, sys.stdout, indent=1, allow_nan=False, ensure_ascii=False, default=str)
-    print()
+    """Print a JSON list; letters that the terminal's encoding lacks are escaped."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(as_json(rows), indent=1, allow_nan=False, ensure_ascii=not unicode))

@@ -72,7 +72,7 @@ class Terminal:
     def _notes(self, plan: Plan) -> None:
         for text, full in plan.resolved.items():
             self.say(f"{text} means {full}")
-        for name, reason in plan.skipped.items():
+        for name, reason in (*plan.skipped.items(), *plan.broken.items()):
             self.say(f"left out {name}: {reason}")
 
     # the run
@@ -81,7 +81,7 @@ class Terminal:
         """Carry out a plan, show the table of its splits, and list failures last.
 
         Returns:
-            1 where a cell failed, else 0.
+            1 where a cell failed or a method is broken, else 0.
         """
         self._notes(plan)
         to_run = [cell for cell in plan.cells if cell.to_run]
@@ -90,13 +90,15 @@ class Terminal:
         finished = self._carry_out(plan)
         failed = [one for one in finished if one.record.status == "failed"]
         self._show_table(plan)
+        for name, reason in plan.broken.items():
+            self.say(f"LEFT OUT {name}: {reason}")
         for one in failed:
             self.say(f"FAILED {one.cell.spec.title}: {one.record.reason}")
         if failed:
             self.say(
                 f"{len(failed)} of {len(finished)} cells failed. The traceback is in the record; run again to retry."
             )
-        return 1 if failed else 0
+        return 1 if failed or plan.broken else 0
 
     def _carry_out(self, plan: Plan) -> Sequence[Finished]:
         if not self.console.is_terminal:
@@ -160,6 +162,8 @@ class Terminal:
 def _what(cell: PlannedCell) -> str:
     if cell.record is not None:
         return "done already" if cell.record.status == "done" else f"not applicable: {cell.record.reason}"
+    if cell.error is not None:
+        return f"fails: {cell.error.message}"
     if cell.reason:
         return f"not applicable: {cell.reason}"
     return "to run" + (", degenerate" if cell.degenerate else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from robustbench_spur.cli.options import add_board, add_json, add_plugins, print_json
+from robustbench_spur.cli.options import add_board, add_json, add_plugins, home_of, named, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,16 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print one row per cell, and a count of each state."""
     from robustbench_spur.coverage import coverage
-    from robustbench_spur.home import Home
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
     from robustbench_spur.splitref import parse_split
 
     manifest, registry = load_manifest(options.board), Registry(tuple(options.plugin))
-    splits = [parse_split(text, registry).full for text in options.split] or [pin.name for pin in manifest.splits]
-    methods = [registry.find("method", name) for name in options.method] or registry.entries("method")
+    splits = [parse_split(text, registry).full for text in named(options.split)] or [p.name for p in manifest.splits]
+    methods = [registry.find("method", name) for name in named(options.method)] or registry.entries("method")
     seeds = options.seed or list(manifest.seeds)
-    rows = coverage(Home.default(), manifest, registry, methods, splits, seeds)
+    rows = coverage(home_of(), manifest, registry, methods, splits, seeds)
     if options.json:
         print_json(rows)
     else:

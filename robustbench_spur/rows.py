@@ -1,0 +1,299 @@
+"""From records to the rows of a table: which records count, whether the row may be ranked, and its values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.coverage import departure
+from robustbench_spur.evaluators.base import Evaluator, Predictions
+from robustbench_spur.manifest import Column, Manifest
+from robustbench_spur.record import Record, RecordStore, read_predictions
+from robustbench_spur.scoring import Scorer, metric_of, point
+from robustbench_spur.statistics import estimate
+from robustbench_spur.types import Estimate
+
+Floats = NDArray[np.float64]
+TIER = "rescored"
+"""Tier of a row computed here: every metric comes from the predictions, none is taken from the record."""
+FAILED, DEPARTING, RULED = range(3)
+"""How a record counts: not done; done, but not by the board's rules; done by them."""
+
+
+@dataclass
+class Row:
+    """One configuration (method with settings, split, network, selection) over its seeds.
+
+    Args:
+        records: the newest record of each seed; of a row that follows the board's rules, those that do, and failures.
+        status: ``"ranked"``, ``"provisional"`` (ranked, but seeds of the board are missing), ``"unranked"``, ``"failed"``,
+            ``"not_applicable"``.
+        reason: why it is not ranked, or what to beware of.
+        values: of every column, by its name.
+        rank: the best rank that the patients allow.
+        rank_high: the worst rank that the patients allow.
+        difference: from the baseline on the same patients and seeds, in the column that ranks.
+        ranking: value in the column that ranks, and its replicates, shape (replicates,); None where it has none.
+        more: gives as many replicates of that column as it is asked for.
+    """
+
+    records: list[Record]
+    status: str
+    reason: str
+    values: dict[str, Any] = field(default_factory=dict)
+    rank: int | None = None
+    rank_high: int | None = None
+    difference: Estimate = field(default_factory=lambda: Estimate(None, reason="no baseline with the same seeds"))
+    ranking: tuple[float, Floats] | None = None
+    more: Callable[[int], Floats] | None = None
+
+    @property
+    def first(self) -> Record:
+        """Any of its records: they differ in the seed alone."""
+        return self.records[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that have been measured."""
+        return sorted(record.seed for record in self.records if record.status == "done")
+
+    @property
+    def split(self) -> str:
+        """The split in full."""
+        return str(self.first.identity.split["name"])
+
+    @property
+    def table(self) -> tuple[str, str, int]:
+        """What must be equal for two rows to be compared: split, backbone, image size."""
+        return self.split, self.first.network.backbone, self.first.network.image_size
+
+    def as_dict(self, columns: Sequence[Column] = ()) -> dict[str, Any]:
+        """The row as JSON values: the contract of ``leaderboard --json``.
+
+        Args:
+            columns: of the board; those that the row has no value for are null.
+        """
+        record = self.first
+        nothing = Estimate(None, reason="not measured")
+        values = {column.name: nothing if column.metric else None for column in columns} | self.values
+        values = {name: v.as_dict() if isinstance(v, Estimate) else v for name, v in values.items()}
+        return {
+            "method": record.method.name,
+            "split": self.split,
+            "seeds": self.seeds,
+            "track": record.track,
+            "backbone": record.network.backbone,
+            "image_size": record.network.image_size,
+            "selection": record.selection,
+            "settings": record.method.given,
+            "tier": TIER,
+            "status": self.status,
+            "reason": self.reason,
+            "rank": self.rank,
+            "rank_high": self.rank_high,
+            "config_hash": record.config_hash,
+            "difference_from_baseline": self.difference.as_dict(),
+            **values,
+        }
+
+
+class Latest:
+    """What was run last under a name: of a method its version (of a draft its text), of a split its table.
+
+    Args:
+        records: oldest first.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._codes: dict[str, tuple[int, str]] = {}
+        self._tables: dict[str, str] = {}
+        for record in records:
+            self._codes[record.method.name] = _code(record)
+            self._tables[record.identity.split["name"]] = record.identity.split["sha256"]
+
+    def outdated(self, record: Record) -> str:
+        """Why a record may not stand beside the newest ones; empty where it may."""
+        code, now = _code(record), self._codes[record.method.name]
+        if code[0] != now[0]:
+            return f"method v{code[0]}, run since as v{now[0]}"
+        if code != now:
+            return "the method's file was changed since"
+        if record.identity.split["sha256"] != self._tables[record.identity.split["name"]]:
+            return "the split's table was changed since"
+        return ""
+
+
+def _code(record: Record) -> tuple[int, str]:
+    """Version of the method and, of a draft, the hash of its text: what is part of the identity."""
+    return record.method.version, str(record.identity.method.get("sha256", ""))
+
+
+def newest(records: Iterable[Record], manifest: Manifest) -> dict[str, list[Record]]:
+    """The record that counts for each seed, by configuration.
+
+    It is the newest of those that follow the board's rules, else the newest that is done, else the newest. Where one of
+    a configuration follows the rules, those that do not (measured by a part of the evaluators, say) are left out.
+
+    Args:
+        records: oldest first.
+        manifest: of the board.
+    """
+    chosen: dict[str, dict[int, tuple[int, Record]]] = defaultdict(dict)
+    for record in records:
+        standing = _standing(record, manifest)
+        other, _ = chosen[record.config_hash].get(record.seed, (FAILED, record))
+        if standing >= other:
+            chosen[record.config_hash][record.seed] = standing, record
+    rows = {}
+    for key, seeds in chosen.items():
+        best = max(standing for standing, _ in seeds.values())
+        left_out = DEPARTING if best == RULED else None
+        rows[key] = [record for _, (standing, record) in sorted(seeds.items()) if standing != left_out]
+    return rows
+
+
+def _standing(record: Record, manifest: Manifest) -> int:
+    if record.status != "done":
+        return FAILED
+    return DEPARTING if record.off_board or departure(record, manifest) else RULED
+
+
+def make_row(records: list[Record], manifest: Manifest, latest: Latest) -> Row | None:
+    """The row of a configuration, its values still empty.
+
+    Args:
+        records: of the configuration, as :func:`newest` gives them.
+        manifest: of the board.
+        latest: what else was run.
+
+    Returns:
+        None where nothing was measured and the method or the board has changed since: what was run then says nothing.
+    """
+    done = [record for record in records if record.status == "done"]
+    record = done[0] if done else records[0]
+    old = latest.outdated(record) or ("" if record.off_board else departure(record, manifest))
+    if not done:
+        return None if old else Row(records, record.status, record.reason)
+    if record.off_board:
+        return Row(records, "unranked", f"not the board's: {', '.join(record.off_board)}")
+    return Row(records, "unranked", f"stale: {old}; run again") if old else Row(records, "ranked", "")
+
+
+Seed = tuple[dict[str, float], dict[str, Floats], dict[str, int]]
+"""Of the predictions of one seed: point values, replicates and patients behind them, by metric."""
+
+
+class Measured:
+    """Fills the values of a row from the predictions of its records.
+
+    Args:
+        row: to fill.
+        store: of the predictions.
+        scorer: gives resampled values.
+        evaluators: of the board, by name.
+        manifest: of the board.
+    """
+
+    def __init__(
+        self, row: Row, store: RecordStore, scorer: Scorer, evaluators: Mapping[str, Evaluator], manifest: Manifest
+    ) -> None:
+        self.row, self.store, self.scorer, self.evaluators, self.manifest = row, store, scorer, evaluators, manifest
+        self._done = [record for record in row.records if record.status == "done"]
+        self._predictions: dict[str, list[tuple[str, Predictions]]] = {}
+        self._seeds: dict[tuple[str, str], list[Seed]] = {}
+
+    def fill(self) -> None:
+        """Set ``values`` and what the ranking needs."""
+        files = [self.store.arrays(record) for record in self._done]
+        for partition in dict.fromkeys(column.partition for column in self.manifest.columns):
+            if all(f"{partition}/logits" in arrays for arrays in files):
+                self._predictions[partition] = self._read(partition, files)
+        self.row.values = {column.name: self._value(column) for column in self.manifest.columns}
+        ranking = self.manifest.column(self.manifest.rank_by)
+        if ranking.metric and self._has(ranking):
+            value, spread = self._mean(ranking, ranking.metric)
+            self.row.ranking, self.row.more = (value, spread), partial(self._more, ranking, ranking.metric)
+            self._check_support(ranking)
+        elif self.row.status == "ranked":
+            self.row.status, self.row.reason = "unranked", f"no {ranking.title} on {ranking.partition}"
+        self._predictions.clear()  # they are read again in the rare case that more replicates are needed
+
+    def _read(self, partition: str, files: list[dict[str, Any]]) -> list[tuple[str, Predictions]]:
+        """The predictions of a partition, seed by seed, with the name that their replicates are kept under."""
+        found = []
+        for record, arrays in zip(self._done, files, strict=True):
+            if record.split is not None and record.predictions is not None:
+                name = f"{record.predictions.sha256}/{partition}"
+                found.append((name, read_predictions(arrays, record.split, partition)))
+        return found
+
+    def _has(self, column: Column) -> bool:
+        """Whether the column can be computed: what collects of the model must have done so with the board's settings."""
+        for record in self._done:
+            about = record.evaluators.get(column.evaluator)
+            pin = next(pin for pin in self.manifest.evaluators if pin.name == column.evaluator)
+            collected = self.evaluators[column.evaluator].collects
+            if about is None or (collected and about != {"version": pin.version, "parameters": pin.parameters}):
+                return False
+        return column.partition in self._predictions
+
+    def _of(self, column: Column) -> list[Seed]:
+        """What a column's evaluator gives, seed by seed."""
+        key, evaluator = (column.evaluator, column.partition), self.evaluators[column.evaluator]
+        if key not in self._seeds:
+            self._seeds[key] = [
+                (point(evaluator, rows), self.scorer.replicates(evaluator, rows, name), evaluator.support(rows))
+                for name, rows in self._predictions[column.partition]
+            ]
+        return self._seeds[key]
+
+    def _mean(self, column: Column, metric: str) -> tuple[float, Floats]:
+        """Mean over the seeds of a metric, and of its replicates."""
+        seeds = self._of(column)
+        value = float(np.mean([points[metric] for points, _, _ in seeds]))
+        return value, np.mean([spread[metric] for _, spread, _ in seeds], axis=0)
+
+    def _more(self, column: Column, metric: str, count: int) -> Floats:
+        """Mean over the seeds of ``count`` replicates of a metric."""
+        files, evaluator = [self.store.arrays(record) for record in self._done], self.evaluators[column.evaluator]
+        read = self._read(column.partition, files)
+        spread = [self.scorer.more_replicates(evaluator, rows, name, metric, count) for name, rows in read]
+        return np.asarray(np.mean(spread, axis=0))
+
+    def _value(self, column: Column) -> Any:
+        if column.parameter is not None:
+            return getattr(self.evaluators[column.evaluator].parameters, column.parameter)
+        if not self._has(column):
+            return Estimate(None, reason="not evaluated") if column.metric else None
+        if column.metric is not None:
+            return self._estimate(column, column.metric)
+        family = str(column.family or column.lowest)
+        names = [name for name in self._of(column)[0][0] if name.startswith(family)]
+        members = {name.removeprefix(family): self._estimate(column, name) for name in names}
+        if column.family is not None:
+            return {member: one.as_dict() for member, one in members.items()}
+        defined = {member: one.value for member, one in members.items() if one.value is not None}
+        return min(defined, key=lambda member: defined[member]) if len(defined) == len(members) and defined else None
+
+    def _estimate(self, column: Column, metric: str) -> Estimate:
+        """Mean over the seeds, with the interval of that mean over the patients."""
+        value, spread = self._mean(column, metric)
+        definition = metric_of(self.evaluators[column.evaluator], metric)
+        confidence = self.scorer.bootstrap.confidence
+        return estimate(definition, value, spread, confidence, patients=self._patients(column, metric))
+
+    def _patients(self, column: Column, metric: str) -> int | None:
+        """Patients behind a metric, of the seed that has the fewest."""
+        return min((support[metric] for _, _, support in self._of(column) if metric in support), default=None)
+
+    def _check_support(self, column: Column) -> None:
+        fewest, least = self._patients(column, str(column.metric)), self.manifest.minimum_patients
+        if fewest is not None and fewest < least and self.row.status == "ranked":
+            self.row.status = "unranked"
+            self.row.reason = f"the worst group has {fewest} patients, fewer than {least}"
