@@ -72,7 +72,8 @@ class DFR(ERM):
         features = (raw - mean) / scale
         rng = adapt.generator()
         strength, scores = self._tune(features, adapt, rng)
-        weight, bias = self._average(features, adapt.labels, adapt.groups, strength, self.hyper.draws, rng)
+        subsets = [balanced_subset(adapt.groups, rng) for _ in range(self.hyper.draws)]
+        weight, bias = average_fit(features, adapt.labels, subsets, strength)
         weight = weight / scale
         notes = {"strength": strength, "worst_group_by_strength": scores}
         return {"weight": weight, "bias": bias - weight @ mean}, notes
@@ -90,31 +91,15 @@ class DFR(ERM):
                     f"Expected all {adapt.classes} classes in each half of the {len(patients)} adapt patients, found"
                     f" classes {found.tolist()} in one. Use a split with more patients in adapt."
                 )
+        # every strength meets the same subsets, so that they differ in nothing else
+        subsets = [balanced_subset(adapt.groups[first], rng) for _ in range(self.hyper.tuning_draws)]
         scores = {}
         for strength in self.hyper.strengths:
-            labels, groups = adapt.labels[first], adapt.groups[first]
-            weight, bias = self._average(features[first], labels, groups, strength, self.hyper.tuning_draws, rng)
+            weight, bias = average_fit(features[first], adapt.labels[first], subsets, strength)
             right = (features[~first] @ weight.T + bias).argmax(axis=1) == adapt.labels[~first]
             held = adapt.groups[~first]
             scores[str(strength)] = min(float(right[held == g].mean()) for g in np.unique(held))
         return float(max(scores, key=lambda s: scores[s])), scores
-
-    def _average(
-        self,
-        features: NDArray[np.float64],
-        labels: NDArray[np.int64],
-        groups: NDArray[np.int64],
-        strength: float,
-        draws: int,
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean weight and bias of logistic regressions on balanced subsets."""
-        fits = []
-        for _ in range(draws):
-            rows = balanced_subset(groups, rng)
-            fits.append(fit_logistic(features[rows], labels[rows], strength))
-        weights, biases = zip(*fits, strict=True)
-        return np.mean(weights, axis=0), np.mean(biases, axis=0)
 
 
 def balanced_subset(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -122,6 +107,15 @@ def balanced_subset(groups: NDArray[np.int64], rng: np.random.Generator) -> NDAr
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     smallest = min(map(len, members))
     return np.concatenate([rng.permutation(rows)[:smallest] for rows in members])
+
+
+def average_fit(
+    features: NDArray[np.float64], labels: NDArray[np.int64], subsets: list[NDArray[np.int64]], strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean weight and bias of logistic regressions on subsets of rows."""
+    fits = [fit_logistic(features[rows], labels[rows], strength) for rows in subsets]
+    weights, biases = zip(*fits, strict=True)
+    return np.mean(weights, axis=0), np.mean(biases, axis=0)
 
 
 def fit_logistic(

@@ -34,7 +34,7 @@ class CellSpec:
         registry: where methods and evaluators are looked up.
         plugin: the method's.
         method: with its settings, shares of the budget worked out.
-        given: settings as the user gave them.
+        given: the settings that the user gave.
         preset: name of the preset they started from, if any.
         split: with its table.
         backbone: name of the network.

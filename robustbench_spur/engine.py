@@ -82,6 +82,8 @@ def make_pixels(stage: Stage, runtime: Runtime, folder: Path, progress: Progress
             raise SpurbenchError(
                 f"Expected uint8 blocks of {shape[1:]} from {split.ref.full}, found {block.dtype} {block.shape}."
             )
+        if done + len(block) > len(partition):
+            raise SpurbenchError(f"Expected {len(partition)} images of {split.ref.full}, found more.")
         images[done : done + len(block)] = block
         means[done : done + len(block)] = block_means(block)
         done += len(block)

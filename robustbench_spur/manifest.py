@@ -89,7 +89,7 @@ class Manifest(Settings):
     alpha: float = Field(gt=0, lt=1, description="family-wise error of the ties")
     tracks: tuple[str, ...]
     setups: dict[str, Setup] = Field(description="by dataset")
-    splits: tuple[SplitPin, ...]
+    splits: tuple[SplitPin, ...] = Field(min_length=1)
     evaluators: tuple[EvaluatorPin, ...]
     columns: tuple[Column, ...]
     tolerances: dict[str, float]

@@ -202,7 +202,10 @@ class Method:
         return None
 
     def loss(self, model: Classifier, batch: Batch) -> torch.Tensor:
-        """The scalar to minimise on a batch. Must not wait for the device (no ``.item()``)."""
+        """The scalar to minimise on a batch. Must not wait for the device (no ``.item()``).
+
+        What it draws from torch's own random functions follows from the cell's seed and the epoch.
+        """
         raise SpurbenchError(f"Method {self.name!r} defines no loss. Override loss, or subclass one that has it.")
 
     def fit(self, task: Task) -> Stage:

@@ -106,7 +106,7 @@ class Settings(BaseModel):
 
         Args:
             given: by field name; texts are converted ("20" to 20).
-            owner: whom the settings belong to, for messages.
+            owner: whom the settings belong to, for messages; one word is a plugin that ``describe`` knows.
 
         Raises:
             SpurbenchError: unknown name, or a value that is out of range or of the wrong type.
@@ -119,9 +119,9 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
+            hint = f" Run: spurbench describe {owner}" if " " not in owner else ""
             raise SpurbenchError(
-                f"Setting {name}={first['input']!r} of {owner}: {first['msg'][0].lower()}{first['msg'][1:]}."
-                f" Run: spurbench describe {owner}"
+                f"Setting {name}={first['input']!r} of {owner}: {first['msg'][0].lower()}{first['msg'][1:]}.{hint}"
             ) from None
 
 

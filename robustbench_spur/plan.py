@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from robustbench_spur.cell import CellSpec, Stages, build_stages, verdict
+from robustbench_spur.coverage import belongs
 from robustbench_spur.executor import describe_error
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import DEFAULT_BOARD, EvaluatorPin, Manifest, Setup, load_manifest
@@ -170,7 +171,8 @@ def make_plan(request: Request) -> Plan:
     )
     seeds = _seeds(request)
     splits, skipped, resolved = _splits(request, registry, manifest)
-    done = RecordStore(request.home.records, request.home.predictions).latest()
+    records = RecordStore(request.home.records, request.home.predictions)
+    done = {record.cell: record for record in records if belongs(record, manifest)}
     cells: list[PlannedCell] = []
     for split in splits:
         specs = _specs(make_spec, request, split, methods, seeds)
@@ -227,12 +229,12 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if ALL not in request.methods:
         plugins = [registry.find("method", name) for name in dict.fromkeys(request.methods)]
         for plugin in plugins:
-            _check_method(plugin)
+            plugin.load()
         return plugins, {}
     working, broken = [], {}
     for plugin in registry.entries("method"):
         try:
-            _check_method(plugin)
+            plugin.load()
         except SpurbenchError as error:
             broken[plugin.name] = str(error)
         else:
@@ -240,14 +242,6 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if not working:
         raise SpurbenchError("Expected a method that is in order, found none. Run: spurbench list methods --check")
     return working, broken
-
-
-def _check_method(plugin: Plugin) -> None:
-    from robustbench_spur.method import Method
-
-    loaded = plugin.load()
-    if not (isinstance(loaded, type) and issubclass(loaded, Method)):
-        raise SpurbenchError(f"method {plugin.name!r} is broken: it is no subclass of Method ({plugin.where})")
 
 
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
@@ -409,7 +403,8 @@ def _configure(request: Request, plugin: Plugin, training: Training) -> tuple[Tr
     changes = {n: v for n, v in request.settings.items() if n in Training.model_fields and n not in fields}
     training = Training.parse({**training.model_dump(), **changes}, "training") if changes else training
     try:
-        hyper = method_class.Hyperparameters.parse(given, plugin.name).resolved(training)
+        parsed = method_class.Hyperparameters.parse(given, plugin.name)
+        hyper = parsed.resolved(training)
         method = method_class(type(hyper).parse(hyper.model_dump(), plugin.name))
     except SpurbenchError:
         raise
@@ -417,7 +412,9 @@ def _configure(request: Request, plugin: Plugin, training: Training) -> tuple[Tr
         raise SpurbenchError(
             f"method {plugin.name!r} is broken: {type(error).__name__}: {error} ({plugin.where})"
         ) from error
-    return training, method, {**given, **changes}
+    own = {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
+    shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
+    return training, method, {**own, **shared}
 
 
 def _preset(request: Request, plugin: Plugin) -> Mapping[str, Any]:

@@ -185,11 +185,13 @@ class RecordStore:
     def add(self, record: Record) -> Path:
         """Write a record at once. Its name holds its hash, so that only an equal record can be there already.
 
+        NaN and infinity among what methods and evaluators noted become null: JSON has no word for them.
+
         Returns:
             The record's file.
 
         Raises:
-            SpurbenchError: it holds NaN, infinity, or what JSON has no word for.
+            SpurbenchError: it holds an array, or anything else that is not of JSON.
         """
         try:
             text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.cell import CellSpec
+from robustbench_spur.cell import CellSpec, Stages
 from robustbench_spur.engine import predictions_of
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.executor import Executor, LocalExecutor, Outcome, describe_error
@@ -21,6 +21,7 @@ from robustbench_spur.runtime import Runtime, require_writable
 from robustbench_spur.scoring import Scorer, as_json, load_evaluators
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage, in_order
+from robustbench_spur.store import canonical
 
 
 class Watcher(Protocol):
@@ -117,7 +118,9 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
     body: dict[str, Any] = {"status": "not_applicable" if cell.reason else "done", "reason": cell.reason}
     if error is None and cell.stages:
         try:
-            body |= _measure(cell, plan, records)
+            measured = _measure(cell, plan, records) | _about(cell.stages, runtime)
+            canonical(measured["details"])  # of other people's evaluators: refused here, it fails this cell alone
+            body |= {**measured, "pixel_means": _pixel_means(cell.stages, runtime)}
         except (Exception, SystemExit) as failure:
             error = describe_error(failure, "scoring", runtime)
     if error is not None:
@@ -131,7 +134,7 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
         config_hash=spec.identity.sha256,
         identity=spec.identity,
         method=spec.method_part(),
-        split=_split_part(spec.split, cell, runtime, have_pixels=error is None and bool(stages)),
+        split=_split_part(spec.split, body.pop("pixel_means", {})),
         network=spec.network_part(body.pop("parameters", None)),
         training=spec.training.model_dump(mode="json"),
         selection=spec.selection,
@@ -151,7 +154,7 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
 
 
 def _measure(cell: PlannedCell, plan: Plan, records: RecordStore) -> dict[str, Any]:
-    """Metrics, details and notes of a cell, from its predictions, which are written first."""
+    """Metrics and details of a cell, from its predictions, which are written first."""
     spec, runtime = cell.spec, plan.runtime
     predictions = _predictions(cell, runtime)
     arrays = [predictions_arrays(partition, rows) for partition, rows in predictions.items()]
@@ -168,8 +171,7 @@ def _measure(cell: PlannedCell, plan: Plan, records: RecordStore) -> dict[str, A
             details.setdefault(partition, {})[evaluator.name] = evaluator.details(rows)
             if checked := evaluator.cross_check(rows):
                 checks.setdefault(partition, {})[evaluator.name] = checked
-    about = _about(cell.stages, runtime)
-    return {"predictions": part, "metrics": metrics, "details": details, "cross_checks": checks, **about}
+    return {"predictions": part, "metrics": metrics, "details": details, "cross_checks": checks}
 
 
 def _predictions(cell: PlannedCell, runtime: Runtime) -> dict[str, Predictions]:
@@ -211,7 +213,7 @@ def off_board(spec: CellSpec, *, degenerate: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _about(stages: Any, runtime: Runtime) -> dict[str, Any]:
+def _about(stages: Stages, runtime: Runtime) -> dict[str, Any]:
     """What the stages noted: history of the last training, notes, number of trained numbers."""
     ancestry = [s for s in stages.model.ancestry() if s.kind != "pixels"]
     about = {stage.key: runtime.artifacts.about(stage.key) for stage in ancestry}
@@ -240,12 +242,16 @@ def _total_cost(parts: list[StagePart]) -> dict[str, float]:
     return {**totals, "peak_memory_bytes": max(peaks, default=0.0)}
 
 
-def _split_part(split: OpenSplit, cell: PlannedCell, runtime: Runtime, *, have_pixels: bool) -> SplitPart:
+def _pixel_means(stages: Stages, runtime: Runtime) -> dict[str, list[list[float]]]:
+    """Mean 8 x 8 table of the images of each partition."""
     means = {}
-    if have_pixels and cell.stages:
-        for partition, stage in cell.stages.pixels.items():
-            table = runtime.pixels.arrays(stage.key)["means"].mean(axis=0, dtype=np.float64)
-            means[partition] = np.round(table, 2).tolist()
+    for partition, stage in stages.pixels.items():
+        table = runtime.pixels.arrays(stage.key)["means"].mean(axis=0, dtype=np.float64)
+        means[partition] = np.round(table, 2).tolist()
+    return means
+
+
+def _split_part(split: OpenSplit, pixel_means: dict[str, list[list[float]]]) -> SplitPart:
     groups = split.table.groups
     return SplitPart(
         name=split.ref.full,
@@ -256,6 +262,6 @@ def _split_part(split: OpenSplit, cell: PlannedCell, runtime: Runtime, *, have_p
         attribute=groups.attribute,
         values=groups.values,
         counts=split.table.counts(),
-        pixel_means=means,
+        pixel_means=pixel_means,
         notes=tuple(split.table.notes),
     )

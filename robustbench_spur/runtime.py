@@ -45,13 +45,7 @@ def numerics(device: str) -> dict[str, str]:
 
 
 def default_threads() -> int:
-    """Threads of one stage on the CPU: ``$OMP_NUM_THREADS``, or as many as there are processors."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
-
-
-def processors() -> int:
-    """Processors that this process may use, or fewer where ``OMP_NUM_THREADS`` says so."""
+    """Threads of one stage on the CPU: as many processors as this process may use, or fewer by ``OMP_NUM_THREADS``."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(there, int(asked)) if asked.isdigit() and int(asked) > 0 else there

@@ -364,7 +364,7 @@ def _wins(value: Floats, replicates: Floats, alpha: float) -> NDArray[np.bool_]:
         p_values[pair] = paired_p_value(difference)
         above[pair] = np.count_nonzero(difference > 0) > np.count_nonzero(difference < 0)
     wins = np.zeros((len(value), len(value)), bool)
-    for pair in np.flatnonzero(holm(p_values) <= alpha):
+    for pair in np.flatnonzero(holm(p_values) <= alpha).tolist():
         better, worse = (first[pair], second[pair]) if above[pair] else (second[pair], first[pair])
         wins[better, worse] = value[better] > value[worse]
     return wins

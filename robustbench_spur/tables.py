@@ -13,6 +13,8 @@ from robustbench_spur.board import Board, Row
 from robustbench_spur.manifest import Column
 from robustbench_spur.types import Estimate
 
+NUMBER_WIDTH, DIFFERENCE_WIDTH = len("98..100"), len("-61..-43")
+"""Of a column of numbers, and of differences, with their intervals."""
 TRACK_WORDS = {
     "none": "no attributes used",
     "selection": "attributes on validation",
@@ -96,10 +98,10 @@ def two_lines(estimate: Any) -> str:
 def print_board(board: Board, console: Console) -> None:
     """Print a table for every split and network, with remarks below it; it fits 80 columns."""
     if not board.rows:
-        console.print("No results yet. Run: spurbench run --method all --split field")
+        console.print(f"No results yet. Run: spurbench run --method all --split {board.manifest.splits[0].name}")
     for (split, backbone, size), rows in board.tables.items():
         title = f"{split}, {backbone}, {size} pixels, board {board.manifest.board} ({board.manifest.status})"
-        console.print(_terminal_table(title, rows, board))
+        console.print(_terminal_table(title, rows, board) if any(row.seeds for row in rows) else escape(title))
         for text, names in _remarks(rows).items():
             console.print(escape(f"{', '.join(names)}: {text}"))
         console.print()
@@ -109,25 +111,42 @@ def print_board(board: Board, console: Console) -> None:
             f"Per cent; below each number its {confidence:.0f} % interval over patients. Ranks are within a track;"
             " 1-2 is a tie that the patients do not resolve."
         )
+        tracks = dict.fromkeys(row.first.track for row in board.rows)
+        console.print(
+            "Tracks: " + "; ".join(f"{track} ({TRACK_WORDS.get(track, 'unknown')})" for track in tracks) + "."
+        )
 
 
 def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
     columns = [column for column in board.manifest.columns if column.shown]
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("rank", no_wrap=True)
     table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=8)
     for column in columns:
-        table.add_column(escape(column.title), overflow="fold")
-    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold")
+        # a number that is cut in two is another number: names give way instead
+        table.add_column(escape(column.title), overflow="fold", min_width=NUMBER_WIDTH if column.metric else None)
+    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold", min_width=DIFFERENCE_WIDTH)
     track = None
     for row in (row for row in rows if row.seeds):
         if row.first.track != track:
             track = row.first.track
             table.add_section()
-        texts = [two_lines(row.values.get(c.name)) if c.metric else cell_text(row, c) for c in columns]
+        texts = [two_lines(row.values.get(c.name)) if c.metric else _at_its_sign(cell_text(row, c)) for c in columns]
         method = f"{escape(method_text(row))}\n[dim]{track}[/dim]"
         table.add_row(rank_text(row), method, *map(escape, (*texts, two_lines(row.difference))))
     return table
+
+
+def _at_its_sign(name: str) -> str:
+    """A group's name on two lines, class and value."""
+    return name.replace("@", "@\n", 1)
 
 
 def _remarks(rows: list[Row]) -> dict[str, list[str]]:
@@ -145,6 +164,10 @@ def markdown(board: Board) -> str:
     for (split, backbone, size), rows in board.tables.items():
         names = headings(board)
         lines = [f"### {split}, {backbone}, {size} pixels", "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-        lines += [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells(row, board))} |" for row in rows]
+        lines += [f"| {' | '.join(map(_in_a_cell, cells(row, board)))} |" for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _in_a_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")

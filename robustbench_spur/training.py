@@ -222,12 +222,14 @@ class Run:
         self.history = history
         self.model.load_state_dict(_under("model.", tensors))
         self.method.state = {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
-        self.average.tensors = {name: value.to(self.device) for name, value in _under("average.", tensors).items()}
+        self.average.tensors = {
+            name: _laid_out(value).to(self.device) for name, value in _under("average.", tensors).items()
+        }
         state = optimizer.state_dict()
         state["state"] = {}
         for name, value in _under("optimizer.", tensors).items():
             index, field = name.split(".", 1)
-            state["state"].setdefault(int(index), {})[field] = value
+            state["state"].setdefault(int(index), {})[field] = _laid_out(value)
         optimizer.load_state_dict(state)
         return len(history)
 
@@ -332,6 +334,11 @@ def predict(
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _laid_out(value: torch.Tensor) -> torch.Tensor:
+    """As the model's weights lie in memory: a mixture would make every later step slower, and could round otherwise."""
+    return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

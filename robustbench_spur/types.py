@@ -103,7 +103,7 @@ class Partition:
             raise SpurbenchError(f"Expected columns of one length in a partition, found lengths {sorted(lengths)}.")
         if len(np.unique(self.ids)) != len(self.ids):
             values, counts = np.unique(self.ids, return_counts=True)
-            raise SpurbenchError(f"Expected unique example ids, found {values[counts > 1][0]!r} more than once.")
+            raise SpurbenchError(f"Expected unique example ids, found {str(values[counts > 1][0])!r} more than once.")
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return Home(tmp_path / "home")
 
 
-def tiny_request(home: Any, **changes: Any) -> Any:
+def make_request(home: Any, **changes: Any) -> Any:
     """ERM on a phantom of a few slices; ``changes`` are fields of the request, or texts where it wants tuples of them."""
     from robustbench_spur.plan import Request
 
@@ -75,7 +75,7 @@ def request_for(home: Any) -> Callable[..., Any]:
     """Makes a tiny request for the test's home."""
 
     def make(**changes: Any) -> Any:
-        return tiny_request(changes.pop("home", home), **changes)
+        return make_request(changes.pop("home", home), **changes)
 
     return make
 
@@ -144,9 +144,17 @@ def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from robustbench_spur.plan import make_plan
 
     home = Home(tmp_path_factory.mktemp("finished") / "home")
-    plan = make_plan(tiny_request(home, methods="all", splits=("field", "field@1.0")))
+    plan = make_plan(make_request(home, methods="all", splits=("field", "field@1.0")))
     assert {one.record.status for one in runner.carry_out(plan, Quiet())} == {"done", "not_applicable"}
     return home
+
+
+@pytest.fixture(scope="session")
+def computed(finished_home: Any) -> Any:
+    """The plan behind the finished home on ``field`` as if nothing were recorded: all its stages are there."""
+    from robustbench_spur.plan import make_plan
+
+    return make_plan(make_request(finished_home, methods="all", again=True))
 
 
 @pytest.fixture

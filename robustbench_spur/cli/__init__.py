@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 where all went well, 1 where a cell failed or a check found a fault, 2 for bad input, 130 after Ctrl-C.
     """
     try:
-        return _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+        return _carry_out(tuple(sys.argv[1:] if arguments is None else arguments))
     except SpurbenchError as error:
         print(f"spurbench: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -64,15 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
-        print(f"spurbench: {error.strerror or error}{place}", file=sys.stderr)
+        place = error.filename2 or error.filename  # the second is the goal of a renaming
+        print(f"spurbench: {error.strerror or error}{f': {place}' if place else ''}", file=sys.stderr)
     return BAD_INPUT
 
 
-def _carry_out(given: list[str]) -> int:
+def _carry_out(given: tuple[str, ...]) -> int:
+    # the builtin list is not to be had in this file: importing the verb puts the module in its place
     verb = next((argument for argument in given if not argument.startswith("-")), None)
     if verb is not None and verb not in VERBS:
-        raise SpurbenchError(f"Unknown verb {verb!r}. {nearest(verb, list(VERBS))}")
+        raise SpurbenchError(f"Unknown verb {verb!r}. {nearest(verb, tuple(VERBS))}")
     parser = make_parser(verb)
     options = parser.parse_args(given)
     if options.version:

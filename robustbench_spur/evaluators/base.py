@@ -49,7 +49,9 @@ class Predictions:
             raise SpurbenchError(f"Expected logits of shape {expected} (examples, classes), found {self.logits.shape}.")
         if not np.isfinite(self.logits).all():
             row = int(np.flatnonzero(~np.isfinite(self.logits).all(axis=1))[0])
-            raise SpurbenchError(f"Expected finite logits, found {self.logits[row].tolist()} for {self.ids[row]!r}.")
+            raise SpurbenchError(
+                f"Expected finite logits, found {self.logits[row].tolist()} for {str(self.ids[row])!r}."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -13,318 +13,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.splits.base import Dataset
+from robustbench_spur.splits.duke import (
+    ATTRIBUTES,
+    SPREADSHEET,
+    SPREADSHEET_SOURCE,
+    Attribute,
+    Spreadsheet,
+    patient_id,
+)
 from robustbench_spur.splits.files import blocks, check_size, check_split, read_grey_png, reading, square_side
+from robustbench_spur.splits.slices import FOLDERS, LABELS, Slice, check_disjoint, entries_of, list_slices
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
-FOLDERS = {"train": "training", "validation": "validation", "test": "test"}
-"""Our name of a partition, and its folder's."""
-
-LABELS = ("0", "1")
 CLASSES = ("clear", "tumour")
-IGNORED = ("thumbs.db", "desktop.ini")
-FILE_NAME = re.compile(r"([^-]+)-([^-]+)-(\d+)\.png", re.IGNORECASE | re.ASCII)
 SMALLEST = 32
 """Least side of an image, in pixels; the released ones have 320."""
-
-SPREADSHEET = "Clinical_and_Other_Features.xlsx"
-SPREADSHEET_SOURCE = "TCIA, Duke-Breast-Cancer-MRI, doi 10.7937/TCIA.e3sv-re93"
-PATIENT_COLUMN = ("Patient Information", "Patient ID")
-HEADER_ROWS = 3
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """Where an attribute stands in the spreadsheet, and what its values are called here.
-
-    Args:
-        name: of the attribute.
-        section: in the first header row.
-        column: in the second header row; names repeat across sections.
-        code_first: whether the coding in the third header row reads ``0 = pre`` (True) or ``SIEMENS=2`` (False).
-        values: the coding's wording, and our name of the value; other wordings are refused.
-        order: our names by attribute code, the one tied to tumour last; empty where training tells both.
-        tied: whether the value with code 1 must be the one tied to tumour in training.
-        rounded: wordings that are merged into a neighbour, which a note then says.
-        note: what a record must repeat.
-    """
-
-    name: str
-    section: str
-    column: str
-    code_first: bool
-    values: Mapping[str, str]
-    order: tuple[str, ...] = ()
-    tied: bool = True
-    rounded: tuple[str, ...] = ()
-    note: str = ""
-
-
-_MRI = "MRI Technical Information"
-_BASELINE = Attribute(
-    name="field strength",
-    section=_MRI,
-    column="Field Strength (Tesla)",
-    code_first=False,
-    values={"1.494": "1.5T", "1.5": "1.5T", "2.8936": "3T", "3": "3T"},
-    order=("3T", "1.5T"),
-    tied=False,
-    rounded=("1.494", "2.8936"),
-)
-ATTRIBUTES = {
-    "field_strength": Attribute(
-        name="field strength",
-        section=_MRI,
-        column="Field Strength (Tesla)",
-        code_first=False,
-        values={"1.5": "1.5T", "3": "3T"},
-        order=("3T", "1.5T"),
-    ),
-    "vertical_flip": Attribute(
-        name="orientation",
-        section=_MRI,
-        column="Manufacturer",
-        code_first=False,
-        values={"GE MEDICAL SYSTEMS": "breasts-down", "SIEMENS": "breasts-up"},
-        note=(
-            "Orientation is inferred from the manufacturer (GE stored breasts-down, Siemens breasts-up), since the"
-            " spreadsheet has no column for it: it cannot be told from vendor and native matrix."
-        ),
-    ),
-    "menopause": Attribute(
-        name="menopause",
-        section="Demographics",
-        column="Menopause (at diagnosis)",
-        code_first=True,
-        values={"pre": "pre", "post": "post"},
-    ),
-    "race_and_ethnicity": Attribute(
-        name="race and ethnicity",
-        section="Demographics",
-        column="Race and Ethnicity",
-        code_first=True,
-        values={
-            "white": "white",
-            "black": "black",
-            "asian": "asian",
-            "native": "native",
-            "hispanic": "hispanic",
-            "multi": "multi",
-            "hawa": "hawaiian",
-            "amer indian": "american-indian",
-        },
-    ),
-    "surgery_type": Attribute(
-        name="surgery type",
-        section="SURGERY",
-        column="Definitive Surgery Type",
-        code_first=True,
-        values={"BCS": "BCS", "mastectomy": "mastectomy"},
-    ),
-    "baseline_high": _BASELINE,
-    "baseline_mid": _BASELINE,
-    "baseline_low": _BASELINE,
-}
-
-
-class Slice(NamedTuple):
-    """One file, ordered by patient, then slice.
-
-    Args:
-        patient: Duke's number, 1 to 922.
-        order: slice number, for sorting; texts come after numbers.
-        prefix: the file name's first part.
-        slice: the slice as the file name writes it.
-        label: 1 where the slice has an annotated tumour.
-        file: relative to the split's folder, with ``/``.
-    """
-
-    patient: int
-    order: tuple[int, int, str]
-    prefix: str
-    slice: str
-    label: int
-    file: str
-
-
-def patient_id(number: int) -> str:
-    """Duke's way to write a patient.
-
-    >>> patient_id(7)
-    'Breast_MRI_007'
-    """
-    return f"Breast_MRI_{number:03d}"
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name, less hidden files and those that file browsers leave behind."""
-    with reading(folder, "a folder"):
-        found = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return [entry for entry in found if not entry.name.startswith(".") and entry.name.lower() not in IGNORED]
-
-
-def list_slices(folder: Path, partition: str) -> list[Slice]:
-    """The files of one partition, sorted by (patient, slice).
-
-    Args:
-        folder: of the split.
-        partition: ``"training"``, ``"validation"`` or ``"test"``.
-
-    Raises:
-        SpurbenchError: a folder is missing or empty, a file is not named as the layout says, or a slice is there twice.
-    """
-    place = folder / partition
-    stray = [entry for entry in _entries(place) if entry.name not in LABELS]
-    if stray:
-        raise SpurbenchError(f"Expected only the folders 0 and 1 in {place}, found {stray[0]}. Move it elsewhere.")
-    slices = []
-    for label in LABELS:
-        entries = _entries(place / label)
-        if not entries:
-            raise SpurbenchError(f"Expected PNG files in {place / label}, found none. Unpack the archive again.")
-        slices += [_parse(entry, folder, int(label)) for entry in entries]
-    slices.sort()
-    for one, other in pairwise(slices):
-        if one[:3] == other[:3]:
-            raise SpurbenchError(
-                f"Expected each slice once, found {one.file} and {other.file} in {folder}. Remove one."
-            )
-    return slices
-
-
-def _parse(entry: Path, folder: Path, label: int) -> Slice:
-    match = FILE_NAME.fullmatch(entry.name)
-    if match is None:
-        raise SpurbenchError(f"Expected files named <prefix>-<slice>-<patient>.png, found {entry}. Move it elsewhere.")
-    prefix, text, patient = match.groups()
-    number = text.isascii() and text.isdigit()
-    order = (0, int(text), "") if number else (1, 0, text)
-    return Slice(int(patient), order, prefix, text, label, entry.relative_to(folder).as_posix())
-
-
-def check_disjoint(listed: Mapping[str, list[Slice]], folder: Path) -> None:
-    """Refuse a patient in two partitions.
-
-    Raises:
-        SpurbenchError: one file of each partition is named.
-    """
-    owners: dict[int, tuple[str, str]] = {}
-    for name, slices in listed.items():
-        for row in slices:
-            owner, file = owners.setdefault(row.patient, (name, row.file))
-            if owner != name:
-                raise SpurbenchError(
-                    f"Expected each patient in one partition, found {patient_id(row.patient)} in {file} and {row.file}"
-                    f" of {folder}. Remove one of the two."
-                )
-
-
-def _words(cell: Any) -> str:
-    return "" if cell is None else " ".join(str(cell).split())
-
-
-@dataclass(frozen=True)
-class Spreadsheet:
-    """Duke's clinical table: three header rows (section, name, coding), then one row per patient.
-
-    Args:
-        path: of the file.
-        cells: all rows, header rows included; blank cells are None or "".
-    """
-
-    path: Path
-    cells: list[list[Any]] = field(repr=False)
-
-    @classmethod
-    def read(cls, path: Path) -> Spreadsheet:
-        """Read the sheet "Data".
-
-        Raises:
-            SpurbenchError: the file is unreadable or has no such sheet.
-        """
-        import pandas as pd
-
-        with reading(path, "a spreadsheet with a sheet 'Data'"):
-            frame = pd.read_excel(
-                path, sheet_name="Data", header=None, dtype=object, keep_default_na=False, engine="openpyxl"
-            )
-        if len(frame) <= HEADER_ROWS:
-            raise SpurbenchError(
-                f"Expected {HEADER_ROWS} header rows and then patients in {path}, found {len(frame)} rows."
-            )
-        return cls(path, frame.to_numpy().tolist())
-
-    def position(self, section: str, column: str) -> int:
-        """Position of a column that is named in a section.
-
-        Raises:
-            SpurbenchError: there is no such column, or more than one.
-        """
-        current, found = "", []
-        for position, (head, name) in enumerate(zip(self.cells[0], self.cells[1], strict=True)):
-            current = _words(head) or current
-            if (current, _words(name)) == (section, column):
-                found.append(position)
-        if len(found) != 1:
-            raise SpurbenchError(
-                f"Expected one column {column!r} in section {section!r} of {self.path}, found {len(found)}."
-                f" Get the file again ({SPREADSHEET_SOURCE})."
-            )
-        return found[0]
-
-    def coding(self, attribute: Attribute) -> dict[int, str]:
-        """What the codes of a column mean, from the third header row.
-
-        Raises:
-            SpurbenchError: the cell is not a list of ``code = meaning``.
-        """
-        text = str(self.cells[2][self.position(attribute.section, attribute.column)] or "")
-        meanings: dict[int, str] = {}
-        for part in filter(None, (_words(part) for part in re.split(r"[,\n{}]", text))):
-            left, sign, right = (piece.strip() for piece in part.rpartition("="))
-            code, meaning = (left, right) if attribute.code_first else (right, left)
-            if not sign or not code.isdecimal() or int(code) in meanings:
-                raise SpurbenchError(
-                    f"Expected 'code = meaning' above {attribute.column!r} in {self.path}, found {part!r}."
-                )
-            meanings[int(code)] = meaning
-        if not meanings:
-            raise SpurbenchError(f"Expected a coding above {attribute.column!r} in {self.path}, found an empty cell.")
-        return meanings
-
-    def column(self, attribute: Attribute) -> dict[int, str]:
-        """The meaning of every patient's code; where a cell holds none (blank, NA, NP, 1.5), its text and that remark.
-
-        Returns:
-            By Duke's patient number.
-
-        Raises:
-            SpurbenchError: a patient id is malformed or occurs twice.
-        """
-        ids, position = self.position(*PATIENT_COLUMN), self.position(attribute.section, attribute.column)
-        coding = self.coding(attribute)
-        out: dict[int, str] = {}
-        for line, row in enumerate(self.cells[HEADER_ROWS:], start=HEADER_ROWS + 1):
-            match = re.fullmatch(r"Breast_MRI_(\d+)", _words(row[ids]), re.ASCII)
-            if match is None or int(match[1]) in out:
-                what = "a new id such as Breast_MRI_001"
-                raise SpurbenchError(f"Expected {what} in row {line} of {self.path}, found {_words(row[ids])!r}.")
-            cell = re.sub(r"\.0$", "", _words(row[position]))
-            meaning = coding.get(int(cell)) if cell.isdecimal() else None
-            out[int(match[1])] = meaning or f"{cell or 'blank'} (no known code)"
-        return out
 
 
 class SpurBreast(Dataset):
@@ -376,7 +89,7 @@ class SpurBreast(Dataset):
         place = self._find(split)
         if place is not None:
             return place
-        found = ", ".join(entry.name for entry in _entries(self.root) if entry.is_dir()) or "no folder"
+        found = ", ".join(entry.name for entry in entries_of(self.root) if entry.is_dir()) or "no folder"
         raise SpurbenchError(
             f"Expected the folder {split!r} in {self.root} (or that folder itself), found {found}."
             " Get it from zenodo.org/records/17128791 and keep its name."
@@ -411,7 +124,7 @@ class SpurBreast(Dataset):
         for split in present or [min(self.splits)]:
             folder = self.folder(split)
             for place in (folder / partition / label for partition in FOLDERS.values() for label in LABELS):
-                for entry in _entries(place):
+                for entry in entries_of(place):
                     with reading(entry, "a file"):
                         size = entry.stat().st_size
                     digest.update(f"{split}/{place.parent.name}/{place.name}/{entry.name}\t{size}\n".encode())

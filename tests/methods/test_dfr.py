@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from robustbench_spur.methods.dfr import DFR, DFRHyperparameters, balanced_subset, fit_logistic
+from robustbench_spur.methods.dfr import DFR, DFRHyperparameters, average_fit, balanced_subset, fit_logistic
 from robustbench_spur.methods.erm import ERM
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
@@ -162,12 +163,12 @@ def test_coefficients_are_averaged_over_draws() -> None:
     scaled = (features - mean) / scale
     fits = []
     rng = np.random.default_rng(11)
-    for _ in range(draws):
-        rows = balanced_subset(view.groups, rng)
+    subsets = [balanced_subset(view.groups, rng) for _ in range(draws)]
+    for rows in subsets:
         assert np.bincount(view.groups[rows]).tolist() == [9] * 4
         fits.append(LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", random_state=0, max_iter=10_000))
         fits[-1].fit(scaled[rows], view.labels[rows])
-    weight, bias = DFR()._average(scaled, view.labels, view.groups, strength, draws, np.random.default_rng(11))
+    weight, bias = average_fit(scaled, view.labels, subsets, strength)
     np.testing.assert_allclose(weight[1] - weight[0], np.mean([f.coef_[0] for f in fits], axis=0), rtol=1e-10)
     np.testing.assert_allclose(bias[1] - bias[0], np.mean([f.intercept_[0] for f in fits]), rtol=1e-10)
 
@@ -214,30 +215,27 @@ def test_on_a_biased_set_subsets_still_balance() -> None:
 # tuning
 
 
-class Watched(DFR):  # type: ignore[misc]
-    """Notes the rows that every fit of the tuning gets."""
-
-    def __init__(self, hyper: DFRHyperparameters) -> None:
-        super().__init__(hyper)
-        self.fitted: list[tuple[int, float, int]] = []
-
-    def _average(self, features: Floats, labels: Any, groups: Any, strength: float, draws: int, rng: Any) -> Any:
-        self.fitted.append((len(labels), strength, draws))
-        self.markers = getattr(self, "markers", [])
-        self.markers.append(set(np.round(features[:, 0], 9).tolist()))
-        return super()._average(features, labels, groups, strength, draws, rng)
-
-
-def test_strengths_are_tuned_on_halves_that_share_no_patient() -> None:
+def test_strengths_are_tuned_on_the_same_subsets_of_half_of_the_patients(monkeypatch: pytest.MonkeyPatch) -> None:
     view, features = adapt_set(24, slices=4)
     # column 0 tells the patient apart
-    patients = np.unique(view.clusters, return_inverse=True)[1]
-    features[:, 0] = patients
-    method = Watched(DFRHyperparameters(draws=4, tuning_draws=2, strengths=(1.0, 0.1)))
-    method.last_layer(view, {"features": features})
-    assert method.fitted == [(48, 1.0, 2), (48, 0.1, 2), (96, method.fitted[-1][1], 4)]
-    assert len(method.markers[0]) == 12 and method.markers[0] == method.markers[1]
-    assert len(method.markers[2]) == 24
+    features[:, 0] = np.unique(view.clusters, return_inverse=True)[1]
+    module = sys.modules[DFR.__module__]
+    real = module.average_fit
+    calls: list[tuple[int, float, list[list[int]]]] = []
+    patients: list[set[float]] = []
+
+    def watched(columns: Floats, labels: Any, subsets: Any, strength: float) -> Any:
+        calls.append((len(labels), strength, [rows.tolist() for rows in subsets]))
+        patients.append(set(np.round(columns[:, 0], 9).tolist()))
+        return real(columns, labels, subsets, strength)
+
+    monkeypatch.setattr(module, "average_fit", watched)
+    DFR(DFRHyperparameters(draws=4, tuning_draws=2, strengths=(1.0, 0.1))).last_layer(view, {"features": features})
+    assert [call[:2] for call in calls] == [(48, 1.0), (48, 0.1), (96, calls[-1][1])]
+    assert [len(call[2]) for call in calls] == [2, 2, 4]
+    assert calls[0][2] == calls[1][2]
+    assert len(patients[0]) == 12 and patients[0] == patients[1]
+    assert len(patients[2]) == 24
 
 
 def test_the_strength_with_the_best_worst_group_wins() -> None:

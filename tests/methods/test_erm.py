@@ -66,7 +66,7 @@ def test_same_as_a_plain_loop(tmp_path: Path, momentum: float) -> None:
                 for name, parameter in model.named_parameters():
                     assert parameter.grad is not None
                     velocity[name] = momentum * velocity[name] + parameter.grad + 0.01 * parameter
-                    parameter -= 0.05 * velocity[name]
+                    parameter.sub_(0.05 * velocity[name])
         means.append(float(np.mean(losses)))
     for name, value in model.state_dict().items():
         np.testing.assert_allclose(weights[name], value, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -1,0 +1,148 @@
+"""Which plots a table has, and their numbers: what its columns and records allow, over the seeds that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustbench_spur.manifest import Column
+from robustbench_spur.page.charts import curves, dots, reliability, scatter
+from robustbench_spur.page.geometry import Chart
+from robustbench_spur.page.glossary import Glossary
+from robustbench_spur.page.lines import Line
+from robustbench_spur.record import Record, SplitPart
+from robustbench_spur.types import Estimate
+
+
+def charts_of(words: Glossary, lines: list[Line], part: SplitPart | None) -> list[Chart]:
+    """The plots of a table that have a row of their own.
+
+    Args:
+        words: of the page.
+        lines: of the table; those without numbers are left out.
+        part: what a record says of the split; None where none has met the data.
+    """
+    lines = [line for line in lines if line.row.values]
+    if not lines or part is None:
+        return []
+    drawn = [
+        scatter_chart(words, lines),
+        group_chart(words, lines, part),
+        *(curve_chart(words, column, lines) for column in words.columns),
+    ]
+    return [chart for chart in drawn if chart]
+
+
+def scatter_chart(words: Glossary, lines: list[Line]) -> Chart | None:
+    """The ranking column against the average of the same evaluator and partition; None where there is no average."""
+    ranking = words.ranking
+    alike = [c for c in words.manifest.columns if c.metric and c.better == "higher" and c is not ranking]
+    average = next((c for c in alike if (c.evaluator, c.partition) == (ranking.evaluator, ranking.partition)), None)
+    if average is None:
+        return None
+    points = [(line.series, line.row.values[average.name], line.row.values[ranking.name]) for line in lines]
+    return scatter(points, words.heading(average), words.heading(ranking))
+
+
+def group_chart(words: Glossary, lines: list[Line], part: SplitPart) -> Chart | None:
+    """Accuracy of every group; None where no column has the groups."""
+    family = next((c for c in words.manifest.columns if c.family and c.evaluator == words.ranking.evaluator), None)
+    if family is None:
+        return None
+    by_group = [
+        (line.series, {name: as_estimate(value) for name, value in line.row.values[family.name].items()})
+        for line in lines
+        if line.row.values[family.name] is not None
+    ]
+    groups = [f"{one}@{value}" for one in part.classes for value in part.values]
+    return dots(by_group, groups, len(part.values), "accuracy by group")
+
+
+def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | None:
+    """Accuracy against radius, where the column's evaluator noted a curve; None where it did not."""
+    ticks: dict[float, str] = {}
+    drawn = []
+    for line in lines:
+        by_dose: dict[float, list[Estimate]] = {}
+        for record, curve in measured(line, column, "curve"):
+            known = record.metrics.get(column.partition, {}).get(column.evaluator, {})
+            for place in curve:
+                ticks[place["radius"]] = place["label"]
+                stated = {"value": unattacked(place, column), "low": None, "high": None}
+                value = known.get(f"{column.metric}:{place['label']}", stated)
+                by_dose.setdefault(place["radius"], []).append(as_estimate(value))
+        if by_dose:
+            drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
+    return curves(drawn, dict(sorted(ticks.items())), words.heading(column)) if drawn else None
+
+
+def panels_of(words: Glossary, lines: list[Line]) -> tuple[list[Chart], str]:
+    """A reliability diagram per method, its seeds pooled, and which seeds these are: of the first column that has any."""
+    for place, column in enumerate(words.columns):
+        drawn = [panel for line in lines if (panel := reliability_panel(words.heading(column), line, place))]
+        if drawn:
+            seeds = {seed for _, own in drawn for seed in own}
+            return [chart for chart, _ in drawn], ", ".join(map(str, sorted(seeds)))
+    return [], ""
+
+
+def reliability_panel(heading: str, line: Line, place: int) -> tuple[Chart, set[int]] | None:
+    """The reliability diagram of a row and the seeds it pools; None where its records noted no bins.
+
+    Args:
+        heading: of the column.
+        line: the row.
+        place: of the column among those shown.
+    """
+    value = line.values[place]
+    noted = measured(line, value.column, "reliability")
+    if not noted or noted[0][0].split is None:
+        return None
+    alike = [(record, bins) for record, bins in noted if len(bins) == len(noted[0][1])]
+    caption = f"{heading} {value.text or value.note}"
+    classes = len(noted[0][0].split.classes)
+    chart = reliability(line.series, pooled([bins for _, bins in alike]), classes, caption)
+    return chart, {record.seed for record, _ in alike}
+
+
+def measured(line: Line, column: Column, kind: str) -> list[tuple[Record, Any]]:
+    """What the evaluator of a column noted under ``kind``, by finished record."""
+    done = [record for record in line.row.records if record.status == "done"]
+    noted = [(r, r.details.get(column.partition, {}).get(column.evaluator, {}).get(kind)) for r in done]
+    return [(record, value) for record, value in noted if value]
+
+
+def unattacked(place: Mapping[str, Any], column: Column) -> Any:
+    """What a place of a curve says in the column's terms: the longest of its names that the metric's name ends with."""
+    names = [name for name in place if str(column.metric).endswith(name)]
+    return place[max(names, key=len)] if names else None
+
+
+def as_estimate(value: Any) -> Estimate:
+    """An estimate from its JSON value."""
+    return Estimate(value["value"], value["low"], value["high"], value.get("reason", ""))
+
+
+def mean_estimate(estimates: list[Estimate]) -> Estimate:
+    """Mean over seeds; the interval's ends are averaged too, which makes it no narrower than that of the mean."""
+    values = [e.value for e in estimates if e.value is not None]
+    if not estimates or len(values) < len(estimates):
+        return Estimate(None, reason=next((e.reason for e in estimates if e.reason), "not evaluated"))
+    lows, highs = [e.low for e in estimates if e.low is not None], [e.high for e in estimates if e.high is not None]
+    value = sum(values) / len(values)
+    if len(lows) < len(values) or len(highs) < len(values):
+        return Estimate(value, reason=next((e.reason for e in estimates if e.reason), ""))
+    return Estimate(value, sum(lows) / len(lows), sum(highs) / len(highs))
+
+
+def pooled(bins_by_seed: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Reliability bins of several seeds taken together: means weighted by the number of images."""
+    out = []
+    for bins in zip(*bins_by_seed, strict=True):
+        count = sum(b["count"] for b in bins)
+        means = {
+            name: sum(b["count"] * b[name] for b in bins if b["count"]) / count if count else None
+            for name in ("confidence", "accuracy")
+        }
+        out.append({"low": bins[0]["low"], "high": bins[0]["high"], "count": count, **means})
+    return out

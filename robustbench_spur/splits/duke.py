@@ -1,0 +1,220 @@
+"""Duke's clinical spreadsheet: its three header rows, its codings, and the attributes that are joined from it by patient.
+
+Source: Duke-Breast-Cancer-MRI (Saha et al. 2018, TCIA, doi 10.7937/TCIA.e3sv-re93), Clinical_and_Other_Features.xlsx.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.splits.files import reading
+from robustbench_spur.types import SpurbenchError
+
+SPREADSHEET = "Clinical_and_Other_Features.xlsx"
+SPREADSHEET_SOURCE = "TCIA, Duke-Breast-Cancer-MRI, doi 10.7937/TCIA.e3sv-re93"
+PATIENT_COLUMN = ("Patient Information", "Patient ID")
+HEADER_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Where an attribute stands in the spreadsheet, and what its values are called here.
+
+    Args:
+        name: of the attribute.
+        section: in the first header row.
+        column: in the second header row; names repeat across sections.
+        code_first: whether the coding in the third header row reads ``0 = pre`` (True) or ``SIEMENS=2`` (False).
+        values: the coding's wording, and our name of the value; other wordings are refused.
+        order: our names by attribute code, the one tied to tumour last; empty where training tells both.
+        tied: whether the value with code 1 must be the one tied to tumour in training.
+        rounded: wordings that are merged into a neighbour, which a note then says.
+        note: what a record must repeat.
+    """
+
+    name: str
+    section: str
+    column: str
+    code_first: bool
+    values: Mapping[str, str]
+    order: tuple[str, ...] = ()
+    tied: bool = True
+    rounded: tuple[str, ...] = ()
+    note: str = ""
+
+
+_MRI = "MRI Technical Information"
+_BASELINE = Attribute(
+    name="field strength",
+    section=_MRI,
+    column="Field Strength (Tesla)",
+    code_first=False,
+    values={"1.494": "1.5T", "1.5": "1.5T", "2.8936": "3T", "3": "3T"},
+    order=("3T", "1.5T"),
+    tied=False,
+    rounded=("1.494", "2.8936"),
+)
+ATTRIBUTES = {
+    "field_strength": Attribute(
+        name="field strength",
+        section=_MRI,
+        column="Field Strength (Tesla)",
+        code_first=False,
+        values={"1.5": "1.5T", "3": "3T"},
+        order=("3T", "1.5T"),
+    ),
+    "vertical_flip": Attribute(
+        name="orientation",
+        section=_MRI,
+        column="Manufacturer",
+        code_first=False,
+        values={"GE MEDICAL SYSTEMS": "breasts-down", "SIEMENS": "breasts-up"},
+        note=(
+            "Orientation is inferred from the manufacturer (GE stored breasts-down, Siemens breasts-up), since the"
+            " spreadsheet has no column for it: it cannot be told from vendor and native matrix."
+        ),
+    ),
+    "menopause": Attribute(
+        name="menopause",
+        section="Demographics",
+        column="Menopause (at diagnosis)",
+        code_first=True,
+        values={"pre": "pre", "post": "post"},
+    ),
+    "race_and_ethnicity": Attribute(
+        name="race and ethnicity",
+        section="Demographics",
+        column="Race and Ethnicity",
+        code_first=True,
+        values={
+            "white": "white",
+            "black": "black",
+            "asian": "asian",
+            "native": "native",
+            "hispanic": "hispanic",
+            "multi": "multi",
+            "hawa": "hawaiian",
+            "amer indian": "american-indian",
+        },
+    ),
+    "surgery_type": Attribute(
+        name="surgery type",
+        section="SURGERY",
+        column="Definitive Surgery Type",
+        code_first=True,
+        values={"BCS": "BCS", "mastectomy": "mastectomy"},
+    ),
+    "baseline_high": _BASELINE,
+    "baseline_mid": _BASELINE,
+    "baseline_low": _BASELINE,
+}
+"""The attribute of each split of SpurBreast; that of a baseline is tied to nothing."""
+
+
+def patient_id(number: int) -> str:
+    """Duke's way to write a patient.
+
+    >>> patient_id(7)
+    'Breast_MRI_007'
+    """
+    return f"Breast_MRI_{number:03d}"
+
+
+def _words(cell: Any) -> str:
+    return "" if cell is None else " ".join(str(cell).split())
+
+
+@dataclass(frozen=True)
+class Spreadsheet:
+    """Duke's clinical table: three header rows (section, name, coding), then one row per patient.
+
+    Args:
+        path: of the file.
+        cells: all rows, header rows included; blank cells are None or "".
+    """
+
+    path: Path
+    cells: list[list[Any]] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Spreadsheet:
+        """Read the sheet "Data".
+
+        Raises:
+            SpurbenchError: the file is unreadable or has no such sheet.
+        """
+        import pandas as pd
+
+        with reading(path, "a spreadsheet with a sheet 'Data'"):
+            frame = pd.read_excel(
+                path, sheet_name="Data", header=None, dtype=object, keep_default_na=False, engine="openpyxl"
+            )
+        if len(frame) <= HEADER_ROWS:
+            raise SpurbenchError(
+                f"Expected {HEADER_ROWS} header rows and then patients in {path}, found {len(frame)} rows."
+            )
+        return cls(path, frame.to_numpy().tolist())
+
+    def position(self, section: str, column: str) -> int:
+        """Position of a column that is named in a section.
+
+        Raises:
+            SpurbenchError: there is no such column, or more than one.
+        """
+        current, found = "", []
+        for position, (head, name) in enumerate(zip(self.cells[0], self.cells[1], strict=True)):
+            current = _words(head) or current
+            if (current, _words(name)) == (section, column):
+                found.append(position)
+        if len(found) != 1:
+            raise SpurbenchError(
+                f"Expected one column {column!r} in section {section!r} of {self.path}, found {len(found)}."
+                f" Get the file again ({SPREADSHEET_SOURCE})."
+            )
+        return found[0]
+
+    def coding(self, attribute: Attribute) -> dict[int, str]:
+        """What the codes of a column mean, from the third header row.
+
+        Raises:
+            SpurbenchError: the cell is not a list of ``code = meaning``.
+        """
+        text = str(self.cells[2][self.position(attribute.section, attribute.column)] or "")
+        meanings: dict[int, str] = {}
+        for part in filter(None, (_words(part) for part in re.split(r"[,\n{}]", text))):
+            left, sign, right = (piece.strip() for piece in part.rpartition("="))
+            code, meaning = (left, right) if attribute.code_first else (right, left)
+            if not sign or not code.isdecimal() or int(code) in meanings:
+                raise SpurbenchError(
+                    f"Expected 'code = meaning' above {attribute.column!r} in {self.path}, found {part!r}."
+                )
+            meanings[int(code)] = meaning
+        if not meanings:
+            raise SpurbenchError(f"Expected a coding above {attribute.column!r} in {self.path}, found an empty cell.")
+        return meanings
+
+    def column(self, attribute: Attribute) -> dict[int, str]:
+        """The meaning of every patient's code; where a cell holds none (blank, NA, NP, 1.5), its text and that remark.
+
+        Returns:
+            By Duke's patient number.
+
+        Raises:
+            SpurbenchError: a patient id is malformed or occurs twice.
+        """
+        ids, position = self.position(*PATIENT_COLUMN), self.position(attribute.section, attribute.column)
+        coding = self.coding(attribute)
+        out: dict[int, str] = {}
+        for line, row in enumerate(self.cells[HEADER_ROWS:], start=HEADER_ROWS + 1):
+            match = re.fullmatch(r"Breast_MRI_(\d+)", _words(row[ids]), re.ASCII)
+            if match is None or int(match[1]) in out:
+                what = "a new id such as Breast_MRI_001"
+                raise SpurbenchError(f"Expected {what} in row {line} of {self.path}, found {_words(row[ids])!r}.")
+            cell = re.sub(r"\.0$", "", _words(row[position]))
+            meaning = coding.get(int(cell)) if cell.isdecimal() else None
+            out[int(match[1])] = meaning or f"{cell or 'blank'} (no known code)"
+        return out

@@ -1,0 +1,292 @@
+"""Imports point one way, the core knows no plugin by name, and what only reads starts nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import robustbench_spur
+from robustbench_spur.cli import VERBS
+from robustbench_spur.home import Home
+from robustbench_spur.registry import Registry
+from tests.records import Laboratory, drawn
+
+PACKAGE = "robustbench_spur"
+ROOT = Path(robustbench_spur.__file__).parent
+PLUGIN_FOLDERS = ("evaluators", "methods", "splits")
+
+LAYERS = {
+    "nouns": "types",
+    "ground": "parameters store stage home randomness provenance evaluators.metric",
+    "contracts": "evaluators.base splits.base method literals manifest record statistics networks phantom",
+    "looking up": "registry splitref scoring coverage runtime feeding attack",
+    "plugins": "evaluators splits methods",
+    "work": "training engine executor cell plan runner export",
+    "results": "rows ranking board tables page",
+    "faces": "cli api",
+}
+"""From low to high: a module may import from its own layer and from those above it in this table, never from below.
+
+A package stands for all its modules; a module of it that is named itself has its own place.
+"""
+
+ALLOWED_WORDS = {
+    ("cli/__init__.py", "clean"): "the verb, not the split",
+    ("cli/cache.py", "clean"): "the verb, not the split",
+    ("cli/options.py", "erm"): "an example in a help text",
+    ("api.py", "worst_group"): "default of evaluate(), which needs predictions alone",
+    ("api.py", "ece"): "default of evaluate(), which needs predictions alone",
+}
+"""Names of plugins and metrics that the core may write, by file, with the reason."""
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "torchattacks",
+    "torchmetrics",
+    "netcal",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "ray",
+)
+
+
+# Reading the source
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Syntax trees of the package by module name, ``""`` for the package itself."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from statements(child)
+
+
+def imports(tree: ast.Module, known: set[str]) -> Iterator[str]:
+    """Modules of the package that a file imports, at its top or inside a function."""
+    for node in statements(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == PACKAGE:
+                inside = name.removeprefix(f"{PACKAGE}.")
+                yield inside if inside in known or inside.startswith("methods") else inside.rpartition(".")[0]
+
+
+def layer_of(module: str) -> int:
+    places = {name: level for level, names in enumerate(LAYERS.values()) for name in names.split()}
+    parts = module.split(".")
+    prefixes = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    found = next((prefix for prefix in prefixes if prefix in places), None)
+    assert found is not None, f"{module} has no place in the table of layers"
+    return places[found]
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """What each module imports, without the package itself, which loads its names when they are used."""
+    return {name: set(imports(tree, set(trees()))) for name, tree in trees().items() if name}
+
+
+def is_plugin(module: str) -> bool:
+    """Whether a module is, or belongs to, a plugin; the contracts beside them are not."""
+    return layer_of(module) == list(LAYERS).index("plugins")
+
+
+# Layers
+
+
+def test_every_module_has_its_place_and_every_place_a_module() -> None:
+    assert {layer_of(name) for name in graph()} == set(range(len(LAYERS)))
+    for names in LAYERS.values():
+        for name in names.split():
+            assert name == "methods" or any(f"{module}.".startswith(f"{name}.") for module in graph()), name
+
+
+@pytest.mark.parametrize("module", sorted(graph()))
+def test_imports_point_down(module: str) -> None:
+    upward = {other for other in graph()[module] if layer_of(other) > layer_of(module)}
+    assert not upward
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    order = list(graphlib.TopologicalSorter(graph()).static_order())
+    assert order.index("types") < order.index("board")
+
+
+def test_nobody_imports_a_plugin_by_name_but_another_plugin_of_its_folder() -> None:
+    for module, others in graph().items():
+        for other in filter(is_plugin, others):
+            assert is_plugin(module), f"{module} imports {other}"
+            assert module.split(".")[0] == other.split(".")[0]
+
+
+def test_the_package_itself_imports_nothing_at_its_top() -> None:
+    names = [alias.name for node in trees()[""].body if isinstance(node, ast.Import) for alias in node.names]
+    froms = [str(node.module) for node in trees()[""].body if isinstance(node, ast.ImportFrom)]
+    assert set(names + froms) <= sys.stdlib_module_names | {"importlib", "__future__"}
+
+
+def test_a_method_imports_the_public_names_and_other_methods_only() -> None:
+    for plugin in Registry().entries("method"):
+        assert plugin.path is not None
+        for node in ast.walk(ast.parse(plugin.path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == PACKAGE:
+                public = node.module == PACKAGE and {alias.name for alias in node.names} <= set(
+                    robustbench_spur.__all__
+                )
+                assert public or str(node.module).startswith(f"{PACKAGE}.methods."), f"{plugin.where}: {node.module}"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in robustbench_spur.__all__:
+        assert getattr(robustbench_spur, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = robustbench_spur.nothing
+
+
+# Names
+
+
+@cache
+def plugin_names() -> dict[str, str]:
+    """What the core must not write: names of plugins, splits, metrics and collected arrays, with what they are."""
+    registry, found = Registry(), {}
+    for kind in ("method", "dataset", "evaluator"):
+        for plugin in registry.entries(kind):
+            own = [*plugin.literal("splits", {}), *plugin.literal("aliases", {}), *plugin.literal("metrics", {})]
+            for name in (plugin.name, *own, *plugin.literal("collects", ())):
+                found[name.rstrip(":")] = f"{kind} {plugin.name}"
+    return found
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """String literals but docstrings, those under names included."""
+    documented = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            yield node.value
+
+
+def words_of_the_core() -> set[tuple[str, str]]:
+    """Every name of a plugin that the core writes, with the file."""
+    found = set()
+    for path in ROOT.rglob("*"):
+        place = path.relative_to(ROOT)
+        if place.parts[0] in (*PLUGIN_FOLDERS, "phantom") or path.suffix not in (".py", ".j2"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            written = set(re.findall(r"\w+", " ".join(texts(ast.parse(text))))) & plugin_names().keys()
+        else:  # splits have the names of common words, which a template's prose and markup may use
+            own = {name for name, what in plugin_names().items() if name == what.split()[1] or "_" in name}
+            written = set(re.findall(r"\w+", text)) & own
+        found |= {(place.as_posix(), word) for word in written}
+    return found
+
+
+def test_the_core_names_no_method_dataset_split_evaluator_or_metric() -> None:
+    assert {"erm", "phantom", "field", "ece", "auroc"} <= plugin_names().keys()
+    named = words_of_the_core()
+    assert {(*pair, plugin_names()[pair[1]]) for pair in named - ALLOWED_WORDS.keys()} == set()
+    assert ALLOWED_WORDS.keys() <= named, "an exception that nothing needs any more"
+
+
+# Weight
+
+
+def run_python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "", "HOME": "/nonexistent", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_loads_no_other_library() -> None:
+    code = f"import sys; before = set(sys.modules); import {PACKAGE}; print(*(set(sys.modules) - before))"
+    loaded = {name.split(".")[0] for name in run_python(code).split()}
+    assert loaded <= sys.stdlib_module_names | {PACKAGE}
+
+
+def test_what_only_reads_loads_nothing_heavy(tmp_path: Path) -> None:
+    """All verbs that read, one after the other in one process, on a home with records of the default board."""
+    lab, method = Laboratory(Home(tmp_path / "home")), Registry().entries("method")[0].name
+    lab.add(method, 0, drawn((0.9, 0.4, 0.6, 0.8)), board="v1")
+    lab.add(method, 1, board="v1", status="failed", reason="RuntimeError: x")
+    names = [method, *(Registry().entries(kind)[0].name for kind in ("evaluator", "dataset"))]
+    commands = [
+        ["--version"],
+        ["list"],
+        ["list", "splits", "--json"],
+        ["describe", *names],
+        ["describe", *names, "--json"],
+        ["status"],
+        ["status", "--json"],
+        ["cache"],
+        ["clean", "pixels"],
+        ["leaderboard"],
+        ["leaderboard", "--json"],
+        ["leaderboard", "--markdown"],
+        ["leaderboard", "--html", str(tmp_path / "page.html")],
+    ]
+    assert {command[0] for command in commands[1:]} == VERBS.keys() - {"run", "export"}
+    code = f"""
+import contextlib, io, json, sys
+from {PACKAGE}.cli import main
+found = {{}}
+for command in {commands!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(command) == 0, command
+    found[" ".join(command)] = [name for name in {HEAVY!r} if name in sys.modules], len(out.getvalue())
+print(json.dumps(found))
+"""
+    found = json.loads(run_python(code, SPURBENCH_HOME=str(tmp_path / "home")))
+    assert {command: heavy for command, (heavy, _) in found.items() if heavy} == {}
+    assert all(length > 0 for _, length in found.values())
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_help_loads_next_to_nothing() -> None:
+    code = f"""
+import contextlib, io, sys
+from {PACKAGE}.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main(["--help"])
+assert "leaderboard" in out.getvalue()
+print([name for name in {(*HEAVY, "pydantic", "scipy", "rich", "jinja2")!r} if name in sys.modules])
+"""
+    assert run_python(code).strip() == "[]"

@@ -1,0 +1,341 @@
+"""Three ways in, one registry: what is found, what is refused, and that nothing is run to find it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from robustbench_spur import methods as built_in
+from robustbench_spur.registry import FOLDERS, Plugin, Registry
+from robustbench_spur.types import SpurbenchError
+
+METHOD = "from robustbench_spur import Method\nclass Mine(Method):\n    name = 'mine'\n    version = 1\n"
+EVALUATOR = (
+    "from robustbench_spur import Evaluator, Metric\n"
+    "class Mine(Evaluator):\n    name = 'mine'\n    version = 1\n    metrics = {'m': Metric('share')}\n"
+)
+BROKEN = {
+    "syntax": ("class Mine(Method:\n", "SyntaxError"),
+    "null_byte": ("name = '\0'\n", "null bytes"),
+    "deep": ("x = " + "(" * 300 + ")" * 300, "SyntaxError: too many nested parentheses"),
+    "no_class": (
+        "from robustbench_spur import Method\nclass Mine(Method):\n    name = 'mine'\n",
+        "a name and a version",
+    ),
+}
+FAILING = {
+    "missing import": ("import a_module_that_is_not_there\n", "ModuleNotFoundError: No module named 'a_module_that_is"),
+    "exit": ("import sys; sys.exit('bye')\n", "SystemExit: bye"),
+    "exception": ("raise RuntimeError('at import\\nand more')\n", "RuntimeError: at import"),
+    "gone": ("del Mine\n", "AttributeError"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules() -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith(("spurbench_draft_", "acme")) or "added_here" in name:
+            del sys.modules[name]
+
+
+def write(path: Path, text: str = METHOD) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def install(
+    folder: Path,
+    modules: dict[str, str],
+    entry_points: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str = "acme-methods",
+) -> Path:
+    """A folder on sys.path with modules and the metadata of a distribution."""
+    for module, text in modules.items():
+        write(folder / module, text)
+    about = folder / f"{name.replace('-', '_')}-2.1.dist-info"
+    write(about / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.1\n")
+    write(about / "entry_points.txt", entry_points)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def names(registry: Registry, kind: str = "method") -> list[str]:
+    return [plugin.name for plugin in registry.entries(kind)]
+
+
+# Ways in
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_every_built_in_plugin_is_sound_and_belongs_to_its_own_file(kind: str) -> None:
+    entries = Registry().entries(kind)
+    assert entries == sorted(entries, key=lambda plugin: plugin.name)
+    for plugin in entries:
+        assert (plugin.origin, plugin.reason, plugin.kind) == ("built-in", "", kind)
+        assert plugin.path is not None
+        assert isinstance(plugin.version, int)
+        loaded = plugin.load()
+        assert (loaded.name, loaded.version) == (plugin.name, plugin.version)
+        assert plugin.where.startswith(f"{plugin.path}:")
+        line = int(plugin.where.rpartition(":")[2])
+        assert plugin.path.read_text().splitlines()[line - 1].startswith(f"class {loaded.__name__}")
+        assert plugin.sha256 == hashlib.sha256(plugin.path.read_bytes()).hexdigest()
+
+
+def test_one_file_in_the_folder_adds_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = names(Registry())
+    write(tmp_path / "added_here.py")
+    monkeypatch.setattr(built_in, "__path__", [*built_in.__path__, str(tmp_path)])
+    registry = Registry()
+    assert names(registry) == sorted([*before, "mine"])
+    plugin = registry.find("method", "mine")
+    assert plugin.origin == "built-in"
+    assert plugin.load().__module__ == "robustbench_spur.methods.added_here"
+
+
+def test_an_installed_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tmp_path / "ran"
+    marker = f"open({str(ran)!r}, 'w').close()\n"
+    install(
+        tmp_path,
+        {
+            "acme/__init__.py": marker,
+            "acme/deep/__init__.py": marker,
+            "acme/deep/one.py": marker + METHOD,
+            "acme_two.py": EVALUATOR,
+        },
+        "[robustbench_spur.methods]\nmine = acme.deep.one:Mine\n[robustbench_spur.evaluators]\nmine = acme_two:Mine\n",
+        monkeypatch,
+    )
+    registry = Registry()
+    method, evaluator = registry.find("method", "mine"), registry.find("evaluator", "mine")
+    assert method.origin == evaluator.origin == "acme-methods 2.1"
+    assert method.path == tmp_path / "acme" / "deep" / "one.py"
+    assert evaluator.path == tmp_path / "acme_two.py"
+    assert not ran.exists()
+    assert method.load().__module__ == "acme.deep.one"
+    assert ran.exists()
+
+
+def test_a_draft_given_by_path(tmp_path: Path) -> None:
+    path = write(tmp_path / "draft.py", METHOD + EVALUATOR.replace("Mine", "Other"))
+    registry = Registry((path,))
+    plugin = registry.find("method", "mine")
+    assert (plugin.origin, plugin.path) == ("file", path)
+    assert plugin.load().name == "mine"
+    assert registry.find("evaluator", "mine").load().__name__ == "Other"
+    assert names(registry, "dataset") == names(Registry(), "dataset")
+
+
+def test_a_changed_draft_is_loaded_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "draft.py")
+    first = Registry((path,)).find("method", "mine").load()
+    assert Registry((path,)).find("method", "mine").load() is first
+    write(path, METHOD.replace("version = 1", "version = 2"))
+    assert Registry((path,)).find("method", "mine").load().version == 2
+
+
+def test_a_draft_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpurbenchError, match="found none"):
+        Registry((tmp_path / "absent.py",))
+
+
+# One plugin, one name
+
+
+def test_the_same_file_by_several_routes_is_one_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, {"acme_one.py": METHOD}, "[robustbench_spur.methods]\nmine = acme_one:Mine\n", monkeypatch)
+    path, link = tmp_path / "acme_one.py", tmp_path / "link.py"
+    link.symlink_to(path)
+    plain = Registry().find("method", "mine")
+    again = Registry((path, tmp_path / "." / "acme_one.py", link))
+    assert again.find("method", "mine") == plain
+    assert names(again) == names(Registry())
+    own = Registry().entries("method")[0]
+    assert own.path is not None
+    assert Registry((own.path,)).find("method", own.name) == own
+
+
+def test_two_plugins_of_one_name_are_an_error_that_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(
+        tmp_path / "site", {"acme_one.py": METHOD}, "[robustbench_spur.methods]\nmine = acme_one:Mine\n", monkeypatch
+    )
+    draft = write(tmp_path / "draft.py")
+    with pytest.raises(SpurbenchError) as error:
+        Registry((draft,)).entries("method")
+    assert "Two methods are named 'mine'" in str(error.value)
+    assert f"{tmp_path / 'site' / 'acme_one.py'}:2 (acme-methods 2.1)" in str(error.value)
+    assert f"{draft}:2 (file)" in str(error.value)
+    assert names(Registry((draft,)), "evaluator") == names(Registry(), "evaluator")
+
+
+# Broken plugins
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_draft_is_listed_with_its_reason_and_disturbs_nobody(tmp_path: Path, case: str) -> None:
+    text, reason = BROKEN[case]
+    path = write(tmp_path / f"{case}.py", text)
+    registry = Registry((path,))
+    assert names(registry) == sorted([*names(Registry()), case])
+    assert all(names(registry, kind) == names(Registry(), kind) for kind in ("evaluator", "dataset"))
+    plugin = registry.find("method", case)
+    assert reason in plugin.reason
+    assert (plugin.source, plugin.version, plugin.literal("summary", "none")) == (None, None, "none")
+    assert plugin.where == str(path)
+    with pytest.raises(SpurbenchError, match=f"method '{case}' is broken: .*{path}"):
+        plugin.load()
+    with pytest.raises(SpurbenchError, match=f"Unknown method 'mine'. {path} is broken: "):
+        registry.find("method", "mine")
+
+
+def test_a_draft_that_cannot_be_read_is_listed_as_what_it_derives_from(tmp_path: Path) -> None:
+    path = write(tmp_path / "draft.py", "class Mine(Evaluator:\n")
+    assert "draft" in names(Registry((path,)), "evaluator")
+    assert "draft" not in names(Registry((path,)), "method")
+
+
+def test_a_broken_draft_takes_no_sound_plugins_name(tmp_path: Path) -> None:
+    sound = Registry().entries("method")[0]
+    path = write(tmp_path / f"{sound.name}.py", "class Mine(Method:\n")
+    registry = Registry((path,))
+    assert registry.find("method", sound.name) == sound
+    assert "SyntaxError" in registry.find("method", str(path)).reason
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_what_fails_at_import_is_broken_when_loaded_and_in_one_line(tmp_path: Path, case: str) -> None:
+    text, reason = FAILING[case]
+    path = write(tmp_path / "draft.py", METHOD + text)
+    plugin, before = Registry((path,)).find("method", "mine"), set(sys.modules)
+    assert plugin.reason == ""
+    with pytest.raises(SpurbenchError) as error:
+        plugin.load()
+    assert str(error.value).startswith(f"method 'mine' is broken: {reason}")
+    assert str(error.value).endswith(f"({path}:2)")
+    assert "\n" not in str(error.value)
+    left = [name for name in set(sys.modules) - before if name.startswith("spurbench_draft_")]
+    assert len(left) == (case == "gone")
+
+
+@pytest.mark.parametrize(
+    ("entry", "modules", "reason"),
+    [
+        ("mine = acme_absent.one:Mine", {}, "no source found for 'acme_absent.one:Mine'"),
+        ("mine = acme.absent:Mine", {"acme/__init__.py": ""}, "no source found for 'acme.absent:Mine'"),
+        ("mine = !?", {}, "no source found for '!?'"),
+        ("mine = acme_one:Mine", {"acme_one.py": "class Mine(\n"}, "SyntaxError"),
+        (
+            "mine = acme_one:Mine",
+            {"acme_one.py": METHOD.replace("'mine'", "'other'")},
+            "defines no method named 'mine'",
+        ),
+    ],
+)
+def test_a_broken_distribution_is_listed_under_its_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, modules: dict[str, str], reason: str
+) -> None:
+    before = names(Registry())
+    install(tmp_path, modules, f"[robustbench_spur.methods]\n{entry}\n", monkeypatch)
+    registry = Registry()
+    assert names(registry) == sorted([*before, "mine"])
+    plugin = registry.find("method", "mine")
+    assert plugin.origin == "acme-methods 2.1"
+    assert reason in plugin.reason
+    with pytest.raises(SpurbenchError, match="method 'mine' is broken"):
+        plugin.load()
+
+
+# What the source has to state
+
+
+def refused(tmp_path: Path, text: str, kind: str = "method") -> str:
+    path = write(tmp_path / "draft.py", text)
+    with pytest.raises(SpurbenchError) as error:
+        Registry((path,)).find(kind, "mine").load()
+    return str(error.value).replace(str(path), "draft.py")
+
+
+def test_an_inherited_attribute_that_matters_is_refused(tmp_path: Path) -> None:
+    base = METHOD.replace("Mine", "Base").replace("'mine'", "'base'") + "    needs = ('adapt',)\n"
+    child = "class Mine(Base):\n    name = 'mine'\n    version = 1\n"
+    expected = "draft.py:6 inherits needs = ('adapt',). Write it out as a literal."
+    assert refused(tmp_path, base + child) == expected
+    assert (
+        Registry((write(tmp_path / "sound.py", base + child + "    needs = ('adapt',)\n"),))
+        .find("method", "mine")
+        .load()
+    )
+
+
+def test_the_defaults_of_the_contract_need_not_be_stated(tmp_path: Path) -> None:
+    evaluator = Registry((write(tmp_path / "e.py", EVALUATOR),)).find("evaluator", "mine")
+    assert evaluator.load().partitions == ("test",)
+
+
+@pytest.mark.parametrize(
+    ("line", "stated", "meant"),
+    [
+        ("version = 1 + 1", "'1 + 1'", "2"),
+        ("needs = tuple(['adapt'])", "\"tuple(['adapt'])\"", "('adapt',)"),
+        ("every_group_in = EVERYWHERE", "'EVERYWHERE'", "('train', 'adapt')"),
+        ("presets = {'paper': dict(epochs=3)}", "\"{'paper': dict(epochs=3)}\"", "{'paper': {'epochs': 3}}"),
+    ],
+)
+def test_an_attribute_that_is_no_literal_is_refused(tmp_path: Path, line: str, stated: str, meant: str) -> None:
+    text = f"_, EVERYWHERE = 0, ('train', 'adapt')\n{METHOD}    {line}\n"
+    expected = (
+        f"draft.py:3 states {line.partition(' = ')[0]} = {stated} but the class has {meant}. Write it as a literal."
+    )
+    assert refused(tmp_path, text) == expected
+
+
+def test_an_attribute_that_is_changed_after_the_class_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, METHOD + "Mine.needs = ('adapt',)\n")
+    assert message == "draft.py:2 inherits needs = ('adapt',). Write it out as a literal."
+
+
+def test_a_class_of_another_kind_is_refused(tmp_path: Path) -> None:
+    text = "from robustbench_spur import Evaluator\nclass Mine(Evaluator):\n    name = 'mine'\n    version = 1\n"
+    assert "was read as a method, but the class does not derive from robustbench_spur.method.Method" in refused(
+        tmp_path, text
+    )
+    plain = "class Mine:\n    name = 'mine'\n    version = 1\n"
+    assert "does not derive from robustbench_spur.method.Method" in refused(tmp_path, plain)
+
+
+def test_a_version_that_is_no_whole_number_is_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "draft.py", METHOD.replace("version = 1", "version = '1.0'"))
+    assert Registry((path,)).find("method", "mine").version is None
+
+
+# Looking up
+
+
+def test_an_unknown_name_gives_the_nearest() -> None:
+    known = names(Registry())
+    with pytest.raises(SpurbenchError) as error:
+        Registry().find("method", known[0] + "x")
+    assert (
+        str(error.value) == f"Unknown method {known[0] + 'x'!r}. Did you mean {known[0]!r}? Known: {', '.join(known)}."
+    )
+
+
+def test_nothing_is_run_by_listing_or_finding(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    path = write(tmp_path / "draft.py", f"open({str(ran)!r}, 'w').close()\n" + METHOD)
+    registry = Registry((path,))
+    found: Plugin = registry.find("method", "mine")
+    assert [found.version, found.literal("name")] == [1, "mine"]
+    assert len(registry.entries("evaluator")) == len(Registry().entries("evaluator"))
+    assert not ran.exists()
+    found.load()
+    assert ran.exists()

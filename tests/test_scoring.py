@@ -1,0 +1,239 @@
+"""Numbers with intervals against resampling done the slow way, and a cache that is never out of date."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
+from robustbench_spur.evaluators.calibration import Calibration
+from robustbench_spur.evaluators.worst_group import WorstGroup
+from robustbench_spur.manifest import Bootstrap, EvaluatorPin
+from robustbench_spur.parameters import parameter
+from robustbench_spur.registry import Registry
+from robustbench_spur.scoring import Scorer, as_json, load_evaluators, metric_of, pins_of, point
+from robustbench_spur.statistics import resample_counts
+from robustbench_spur.store import Store
+from robustbench_spur.types import Groups, SpurbenchError
+from tests.records import drawn, make_manifest, make_predictions, right
+
+BOOTSTRAP = Bootstrap(replicates=120, seed=5, confidence=0.9)
+
+
+class Counting(Evaluator):
+    """Share of right examples; notes how many resamplings it was asked for."""
+
+    name = "counting"
+    version = 1
+    metrics: ClassVar[Mapping[str, Metric]] = {"share": Metric("share of right examples"), "part:": Metric("of a half")}
+
+    class Parameters(EvaluatorParameters):
+        """One setting."""
+
+        scale: float = parameter(1.0, "factor", above=0)
+
+    def __init__(self, parameters: EvaluatorParameters | None = None) -> None:
+        super().__init__(parameters)
+        self.asked: list[int] = []
+
+    def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
+        self.asked.append(len(counts))
+        by_patient = np.bincount(predictions.patient, predictions.correct) / np.bincount(predictions.patient)
+        share = self.parameters.scale * counts @ by_patient / counts.sum(axis=1)
+        return {"share": share, "part:first": share / 2, "part:none": np.full(len(counts), np.nan)}
+
+    def details(self, predictions: Predictions) -> dict[str, Any]:
+        return {"undefined": {"part:none": "nobody is there"}}
+
+
+@pytest.fixture
+def told() -> Predictions:
+    return make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=7, slices=3))
+
+
+def repeated(predictions: Predictions, counts: Floats) -> Predictions:
+    """The examples of each patient as often as the patient was drawn; each draw is a patient of its own."""
+    rows, whom = [], []
+    for patient, times in enumerate(counts.astype(int).tolist()):
+        own = np.flatnonzero(predictions.patient == patient).tolist()
+        rows += times * own
+        whom += [f"{patient}-{draw}" for draw in range(times) for _ in own]
+    take = np.array(rows)
+    names = np.array([f"{i}" for i in range(len(take))])
+    columns = predictions.labels[take], predictions.attributes[take], np.array(whom), predictions.logits[take]
+    return Predictions(names, *columns, predictions.groups)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("evaluator", [WorstGroup(), Calibration()], ids=["worst_group", "ece"])
+def test_replicates_are_the_metrics_of_the_patients_that_were_drawn(evaluator: Evaluator, told: Predictions) -> None:
+    replicates = Scorer(None, BOOTSTRAP).replicates(evaluator, told, "")
+    for number, counts in enumerate(resample_counts(len(told.patients), BOOTSTRAP.replicates, BOOTSTRAP.seed)[:20]):
+        slow = point(evaluator, repeated(told, counts))
+        for metric, values in replicates.items():
+            if metric != "worst_group_accuracy":  # it stays the group that is worst on all patients
+                assert values[number] == pytest.approx(slow[metric], nan_ok=True), metric
+
+
+def test_a_point_is_the_plain_share() -> None:
+    told = make_predictions(right("111 111", "110 000", "100 100", "111 000"))
+    found = point(WorstGroup(), told)
+    assert found["micro_accuracy"] == told.correct.mean() == 13 / 24
+    assert found["worst_group_accuracy"] == found["group_accuracy:no@b"] == found["group_accuracy:yes@a"] == 1 / 3
+    assert {type(value) for value in found.values()} == {float}
+
+
+def test_a_score_is_the_point_with_quantiles_of_the_replicates(told: Predictions) -> None:
+    scorer = Scorer(None, BOOTSTRAP)
+    scored = scorer.score(WorstGroup(), told, "")
+    replicates = scorer.replicates(WorstGroup(), told, "")
+    for metric in ("worst_group_accuracy", "micro_accuracy", "auroc", "positive_rate_gap"):
+        assert scored[metric].value == point(WorstGroup(), told)[metric]
+        low, high = np.quantile(replicates[metric], [0.05, 0.95])
+        assert (scored[metric].low, scored[metric].high) == pytest.approx((low, high))
+
+
+def test_a_score_without_spread_is_exact_and_one_without_examples_says_why() -> None:
+    perfect = Scorer(None, BOOTSTRAP).score(WorstGroup(), make_predictions(np.ones((4, 6, 2), bool)), "")
+    assert perfect["worst_group_accuracy"].low == pytest.approx(
+        0.05 ** (1 / 6)
+    )  # 6 patients, all right: Clopper-Pearson
+    told = make_predictions(np.ones((4, 6, 2), bool), Groups(("no", "yes"), "site", ("a", "b", "c")))
+    empty = Scorer(None, BOOTSTRAP).score(WorstGroup(), told, "")["worst_group_accuracy"]
+    assert (empty.value, empty.low, empty.high) == (None, None, None)
+    assert "yes@b" in empty.reason or "yes@c" in empty.reason
+
+
+def test_scores_as_json(told: Predictions) -> None:
+    scored = as_json(Scorer(None, BOOTSTRAP).score(Counting(), told, ""))
+    assert scored["share"].keys() == {"value", "low", "high"}
+    assert scored["part:none"] == {"value": None, "low": None, "high": None, "reason": "nobody is there"}
+
+
+def test_predictions_without_what_was_to_be_collected_are_refused(told: Predictions) -> None:
+    (attack,) = load_evaluators(Registry(), pins_of(["pgd"], Registry(), make_manifest()))
+    with pytest.raises(SpurbenchError, match=r"Evaluator 'pgd' needs \['pgd_rows', 'pgd_robust'\], which these"):
+        Scorer(None, BOOTSTRAP).score(attack, told, "")
+
+
+def test_the_definition_of_a_member_is_that_of_its_family() -> None:
+    assert metric_of(Counting(), "share") is Counting.metrics["share"]
+    assert metric_of(Counting(), "part:first") is Counting.metrics["part:"]
+    with pytest.raises(SpurbenchError, match=r"Evaluator 'counting' has no metric 'shale'. Did you mean 'share'"):
+        metric_of(Counting(), "shale")
+
+
+# More resamplings than intervals take
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_more_replicates_begin_with_the_first_and_go_on_with_later_draws(
+    tmp_path: Path, told: Predictions, cached: bool
+) -> None:
+    scorer = Scorer(Store(tmp_path) if cached else None, BOOTSTRAP)
+    many = scorer.more_replicates(Counting(), told, "n", "share", 300)
+    assert many[:120].tolist() == scorer.replicates(Counting(), told, "n")["share"].tolist()
+    drawn_at_once = Scorer(None, BOOTSTRAP.model_copy(update={"replicates": 300})).replicates(Counting(), told, "n")
+    assert many.tolist() == pytest.approx(drawn_at_once["share"].tolist(), abs=1e-15)
+    assert scorer.more_replicates(Counting(), told, "n", "share", 7).tolist() == many[:7].tolist()
+
+
+def test_a_greater_count_computes_what_it_adds(tmp_path: Path, told: Predictions) -> None:
+    evaluator, scorer = Counting(), Scorer(Store(tmp_path), BOOTSTRAP)
+    scorer.replicates(evaluator, told, "n")
+    assert evaluator.asked == [120]
+    scorer.more_replicates(evaluator, told, "n", "share", 121)
+    assert evaluator.asked == [120, 120]
+    scorer.more_replicates(evaluator, told, "n", "share", 500)
+    assert evaluator.asked == 5 * [120]
+    scorer.more_replicates(evaluator, told, "n", "share", 600)
+    assert evaluator.asked == 5 * [120]
+    stored = [set(Store(tmp_path).arrays(path.name)) for path in tmp_path.glob("*/*")]
+    assert sorted(map(len, stored)) == [1, 1, 1, 1, 3]
+
+
+# The cache
+
+
+def test_what_is_kept_is_what_was_computed(tmp_path: Path, told: Predictions) -> None:
+    evaluator, scorer = Counting(), Scorer(Store(tmp_path), BOOTSTRAP)
+    first = scorer.replicates(evaluator, told, "n")
+    second = Scorer(Store(tmp_path), BOOTSTRAP).replicates(evaluator, told, "n")
+    assert evaluator.asked == [120]
+    assert first.keys() == second.keys()
+    for metric in first:
+        assert np.array_equal(first[metric], second[metric], equal_nan=True)
+
+
+def test_whatever_changes_the_numbers_makes_them_anew(
+    tmp_path: Path, told: Predictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, renamed = Store(tmp_path / "cache"), Groups(("no", "yes"), "site", ("a", "z"))
+    made: list[int] = []
+
+    def score(predictions: Predictions = told, name: str = "n", scale: float = 1.0, **bootstrap: Any) -> None:
+        evaluator = Counting(Counting.Parameters(scale=scale))
+        Scorer(cache, BOOTSTRAP.model_copy(update=bootstrap)).replicates(evaluator, predictions, name)
+        made.append(len(evaluator.asked))
+
+    score()
+    score()
+    score(name="other predictions")
+    score(scale=2.0)
+    score(seed=6)
+    score(replicates=121)
+    score(Predictions(told.ids, told.labels, told.attributes, told.clusters, told.logits, renamed))
+    edited = tmp_path / "edited.py"
+    edited.write_text("# a draft whose text has changed, but not its version\n")
+    monkeypatch.setattr(sys.modules[__name__], "__file__", str(edited))
+    score()
+    score()
+    assert made == [1, 0, 1, 1, 1, 1, 1, 1, 0]
+
+
+# Evaluators of a board
+
+
+def test_evaluators_have_the_settings_of_their_pins() -> None:
+    pins = (
+        EvaluatorPin(name="ece", version=Calibration.version, parameters={"bins": 7}),
+        EvaluatorPin(name="worst_group", version=WorstGroup.version, parameters={}),
+    )
+    loaded = load_evaluators(Registry(), pins)
+    assert [(e.name, e.parameters.model_dump()) for e in loaded] == [
+        ("ece", {"bins": 7}),
+        ("worst_group", {"minimum_patients": 5}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pin", "expected"),
+    [
+        ({"name": "worst_groop"}, "Unknown evaluator 'worst_groop'. Did you mean 'worst_group'"),
+        ({"version": 99}, "Expected evaluator 'ece' v99 .the board's., found v[0-9]+. Install that version"),
+        ({"parameters": {"bins": 0}}, "Setting bins=0 of evaluator 'ece': Input should be greater than or equal to 1"),
+        ({"parameters": {"bin": 3}}, "Setting bin=3 of evaluator 'ece': Extra inputs are not permitted"),
+    ],
+)
+def test_pins_that_are_refused(pin: dict[str, Any], expected: str) -> None:
+    whole = EvaluatorPin.model_validate({"name": "ece", "version": Calibration.version, "parameters": {}, **pin})
+    with pytest.raises(SpurbenchError, match=expected):
+        load_evaluators(Registry(), (whole,))
+
+
+def test_pins_are_the_boards_and_else_the_defaults() -> None:
+    board = make_manifest(
+        evaluators=[{"name": "ece", "version": 1, "parameters": {"bins": 7}}], columns=make_manifest().columns
+    )
+    pins = pins_of(["worst_group", "ece", "worst_group"], Registry(), board)
+    assert [(pin.name, pin.version, pin.parameters) for pin in pins] == [
+        ("worst_group", WorstGroup.version, {"minimum_patients": 5}),
+        ("ece", 1, {"bins": 7}),
+    ]
