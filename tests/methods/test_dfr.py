@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from robustbench_spur.methods.dfr import DFR, DFRHyperparameters, average_fit, balanced_subset, fit_logistic
-from robustbench_spur.methods.erm import ERM
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from robustbench_spur.method import View
+from robustbench_spur.methods.dfr import DFR, DFRHyperparameters, average_fit, balanced_subset, fit_logistic
+from robustbench_spur.methods.erm import ERM
 from robustbench_spur.types import HiddenError, Partition, SpurbenchError
 from tests.methods.toy import of_groups, partition, task_of, universe
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from robustbench_spur.methods.erm import ERM
 
 from robustbench_spur.feeding import epoch_order
+from robustbench_spur.methods.erm import ERM
 from tests.methods.toy import batch_of, linear, mixed, of_groups, paint, run_of, silent, task_of, view_of
 
 

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from robustbench_spur.methods.groupdro import GroupDRO, GroupDROHyperparameters
 
 from robustbench_spur.feeding import epoch_order
 from robustbench_spur.method import View
+from robustbench_spur.methods.groupdro import GroupDRO, GroupDROHyperparameters
 from robustbench_spur.types import Groups, Partition, SpurbenchError
 from tests.methods.toy import batch_of, of_groups, partition, run_of, same, silent, universe, view_of
 

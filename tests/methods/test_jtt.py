@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from robustbench_spur.methods.erm import ERM
-from robustbench_spur.methods.jtt import JTT, JTTHyperparameters
 
 from robustbench_spur.feeding import epoch_order
 from robustbench_spur.home import Home
 from robustbench_spur.method import View
+from robustbench_spur.methods.erm import ERM
+from robustbench_spur.methods.jtt import JTT, JTTHyperparameters
 from robustbench_spur.parameters import Training
 from robustbench_spur.plan import Request, make_plan
 from robustbench_spur.stage import Stage
