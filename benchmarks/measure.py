@@ -1,6 +1,7 @@
 """Measure what the engine costs: whole commands in fresh homes, as ratios within one run.
 
-Run it with ``python benchmarks/measure.py``. Prints Markdown rows for benchmarks/README.md. Takes about eight minutes on two cores.
+Run it with ``python benchmarks/measure.py``. Prints Markdown rows for benchmarks/README.md; takes about eight minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ def commands(folder: Path) -> None:
     row("the same again", spurbench(folder / "whole", *run(["all"])), "does nothing but the table")
     alone = [spurbench(folder / name, *run([name])) for name in METHODS]
     total = Cost(sum(cost.wall for cost in alone), sum(cost.cpu for cost in alone))
-    row("the four methods in four homes, nothing shared", total, f"{total.cpu / whole.cpu:.2f} x the CPU of the main job")
+    row(
+        "the four methods in four homes, nothing shared",
+        total,
+        f"{total.cpu / whole.cpu:.2f} x the CPU of the main job",
+    )
     row("`dfr` added to a finished `erm`", spurbench(folder / "erm", *run(["dfr"])), "trains nothing; attacks included")
     row("`leaderboard --json`", spurbench(folder / "whole", "leaderboard", "--json"))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from robustbench_spur.record import Identity, MethodPart, NetworkPart
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
-from robustbench_spur.store import canonical, content_hash
-from robustbench_spur.types import SplitTable
+from robustbench_spur.store import canonical, content_hash, file_sha256
+from robustbench_spur.types import Partition, SplitTable, SpurbenchError
 
+MODELS = ("train", "import", "head")
+"""Kinds of stages whose result is a model."""
 PATIENTS_OF = {"train": "training", "validation": "validation", "adapt": "adapt", "test": "test"}
 
 
@@ -25,7 +29,50 @@ def _draft(name: str, plugin: Plugin) -> dict[str, str]:
     return {name: plugin.sha256} if plugin.origin == "file" else {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class CellData:
+    """A split at an image size, with what all its cells share.
+
+    Args:
+        split: with its table.
+        size: of the images, in pixels.
+    """
+
+    split: OpenSplit
+    size: int
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Hash of the rows of each partition."""
+        return {name: rows.digest() for name, rows in self.split.table.partitions.items()}
+
+    @cached_property
+    def table_spec(self) -> dict[str, Any]:
+        """What names the table, with its hash."""
+        return {**self.split.ref.spec(), "sha256": self.split.sha256}
+
+    @cached_property
+    def pixels(self) -> dict[str, Stage]:
+        """The stage that makes the images of each partition; equal for all splits that share the partition."""
+        return {name: self._pixels(name, rows) for name, rows in self.split.table.partitions.items()}
+
+    def _pixels(self, name: str, rows: Partition) -> Stage:
+        ref = self.split.ref
+        spec = {
+            "dataset": ref.dataset,
+            "version": ref.plugin.version,
+            "code": ref.plugin.sha256,
+            "parameters": dict(ref.given),
+            "fingerprint": self.split.dataset.fingerprint(),
+            "rows": rows.digest(with_extra=True),
+            "partition": name,
+            "size": self.size,
+        }
+        title = f"images of {ref.full} {name}, {self.size} pixels"
+        return Stage("pixels", spec, (), title, {"split": canonical(self.table_spec)})
+
+
+@dataclass(frozen=True, eq=False)
 class CellSpec:
     """What the user asked for in one cell, checked and complete.
 
@@ -36,9 +83,8 @@ class CellSpec:
         method: with its settings, shares of the budget worked out.
         given: the settings that the user gave.
         preset: name of the preset they started from, if any.
-        split: with its table.
+        data: the split and its images.
         backbone: name of the network.
-        image_size: in pixels.
         pretrained: whether timm's published weights are the start.
         weights_sha256: of the file of initial weights, if one is.
         training: the budget.
@@ -55,9 +101,8 @@ class CellSpec:
     method: Method
     given: Mapping[str, Any]
     preset: str | None
-    split: OpenSplit
+    data: CellData
     backbone: str
-    image_size: int
     pretrained: bool
     weights_sha256: str | None
     training: Training
@@ -66,6 +111,16 @@ class CellSpec:
     seed: int
     checkpoints: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
     numerics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def split(self) -> OpenSplit:
+        """The split, with its table."""
+        return self.data.split
+
+    @property
+    def image_size(self) -> int:
+        """Of the images, in pixels."""
+        return self.data.size
 
     @property
     def title(self) -> str:
@@ -183,11 +238,19 @@ def verdict(method: type[Method] | Method, table: SplitTable) -> str:
     return ""
 
 
+def code_of(method: type[Method]) -> str:
+    """Hash of the files that define a method's class and the methods that it builds on."""
+    files = [inspect.getsourcefile(one) for one in method.__mro__ if issubclass(one, Method) and one is not Method]
+    return content_hash([file_sha256(Path(path)) for path in files if path])
+
+
 def build_stages(spec: CellSpec) -> Stages:
-    """The stages of a cell; nothing is computed."""
-    pixels = pixel_stages(spec.split, spec.image_size)
-    split = {**spec.split.ref.spec(), "sha256": spec.split.sha256}
-    partitions = {name: rows.digest() for name, rows in spec.split.table.partitions.items()}
+    """The stages of a cell; nothing is computed.
+
+    Raises:
+        SpurbenchError: what the method's ``fit`` gives is no model.
+    """
+    pixels, split = spec.data.pixels, spec.data.table_spec
     network = {
         "backbone": spec.backbone,
         "channels": spec.split.dataset.channels,
@@ -199,7 +262,7 @@ def build_stages(spec: CellSpec) -> Stages:
         plugin = spec.registry.find("method", method.name)
         hyper = method.hyper.resolved(spec.training)
         settings = hyper.model_dump(mode="json")
-        return {"name": method.name, "version": plugin.version, "code": plugin.sha256, "settings": settings}
+        return {"name": method.name, "version": plugin.version, "code": code_of(type(method)), "settings": settings}
 
     substitutes = {
         name: Stage(
@@ -214,7 +277,7 @@ def build_stages(spec: CellSpec) -> Stages:
     task = Task(
         owner=spec.method,
         training=spec.training,
-        data={"split": split, "partitions": partitions},
+        data={"split": split, "partitions": spec.data.digests},
         network=network,
         seed=spec.seed,
         selection=spec.selection,
@@ -224,6 +287,11 @@ def build_stages(spec: CellSpec) -> Stages:
         numerics=spec.numerics,
     )
     model = spec.method.fit(task)
+    if not (isinstance(model, Stage) and model.kind in MODELS):
+        found = f"a stage of kind {model.kind!r}" if isinstance(model, Stage) else type(model).__name__
+        raise SpurbenchError(
+            f"Expected fit of {spec.plugin.name!r} to return what task.train or task.replace_head gave, found {found}."
+        )
     outputs = {
         name: outputs_stage(model, stage, name, features=False, numerics=spec.numerics)
         for name, stage in pixels.items()
@@ -258,25 +326,4 @@ def _collections(
             parents = (model, pixels[partition], outputs[partition])
             title = f"{pin.name} of {spec.plugin.name} on {partition}, seed {spec.seed}"
             stages[pin.name, partition] = Stage("collect", spec_of, parents, title)
-    return stages
-
-
-def pixel_stages(split: OpenSplit, size: int) -> dict[str, Stage]:
-    """The stage that makes the images of each partition; the same for all splits that share the partition."""
-    stages = {}
-    ref = split.ref
-    table_spec = {**ref.spec(), "sha256": split.sha256}
-    for name, rows in split.table.partitions.items():
-        spec = {
-            "dataset": ref.dataset,
-            "version": ref.plugin.version,
-            "code": ref.plugin.sha256,
-            "parameters": dict(ref.given),
-            "fingerprint": split.dataset.fingerprint(),
-            "rows": rows.digest(with_extra=True),
-            "partition": name,
-            "size": size,
-        }
-        title = f"images of {ref.full} {name}, {size} pixels"
-        stages[name] = Stage("pixels", spec, (), title, {"split": canonical(table_spec)})
     return stages

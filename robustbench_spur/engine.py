@@ -78,10 +78,7 @@ def make_pixels(stage: Stage, runtime: Runtime, folder: Path, progress: Progress
     means = np.empty((len(partition), MEANS_SIZE, MEANS_SIZE), np.float32)
     done = 0
     for block in split.dataset.pixels(split.ref.split, partition, size):
-        if block.dtype != np.uint8 or block.shape[1:] != shape[1:]:
-            raise SpurbenchError(
-                f"Expected uint8 blocks of {shape[1:]} from {split.ref.full}, found {block.dtype} {block.shape}."
-            )
+        check_block(block, split, size)
         if done + len(block) > len(partition):
             raise SpurbenchError(f"Expected {len(partition)} images of {split.ref.full}, found more.")
         images[done : done + len(block)] = block
@@ -93,6 +90,19 @@ def make_pixels(stage: Stage, runtime: Runtime, folder: Path, progress: Progress
     images.flush()
     write_arrays(folder / ARRAYS, {"means": np.round(means, 2)})
     return {"images": done, "bytes": images.nbytes}
+
+
+def check_block(block: NDArray[Any], split: OpenSplit, size: int) -> None:
+    """Refuse a block of images that is not what a dataset promises.
+
+    Raises:
+        SpurbenchError: not uint8, or not of shape (block, channels, size, size).
+    """
+    shape = (split.dataset.channels, size, size)
+    if block.dtype != np.uint8 or block.shape[1:] != shape:
+        raise SpurbenchError(
+            f"Expected uint8 blocks of {shape} from {split.ref.full}, found {block.dtype} {block.shape}."
+        )
 
 
 def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -314,7 +324,7 @@ def collect(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
         raise SpurbenchError(
             f"Evaluator {evaluator.name!r} promises to collect {list(evaluator.collects)}, found {sorted(arrays)}."
         )
-    write_arrays(folder / ARRAYS, arrays)
+    write_arrays(folder / ARRAYS, {name: np.asarray(array) for name, array in arrays.items()})
     return {}
 
 

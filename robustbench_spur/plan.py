@@ -11,76 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_spur.cell import CellSpec, Stages, build_stages, verdict
+from robustbench_spur.cell import CellData, CellSpec, Stages, build_stages, verdict
 from robustbench_spur.coverage import belongs
+from robustbench_spur.engine import check_block
 from robustbench_spur.executor import describe_error
-from robustbench_spur.home import Home
-from robustbench_spur.manifest import DEFAULT_BOARD, EvaluatorPin, Manifest, Setup, load_manifest
-from robustbench_spur.parameters import Training
-from robustbench_spur.record import ErrorPart, Record, RecordStore
+from robustbench_spur.manifest import EvaluatorPin, Manifest, load_manifest
+from robustbench_spur.record import ROWS, ErrorPart, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.request import Request as Request
+from robustbench_spur.request import check_settings, configure, hash_of, seeds_of, setup_of
 from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split
 from robustbench_spur.stage import Stage, in_order
-from robustbench_spur.store import file_sha256
 from robustbench_spur.types import SpurbenchError, nearest
 
 ALL = "all"
-IMAGE_SIZES = range(8, 4097)
-"""Image sizes that a cell may have, in pixels: smaller ones leave the networks nothing, larger ones are a slip."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to run.
-
-    Args:
-        methods: names, or ``("all",)`` for those that are in order.
-        splits: names, or ``("all",)`` for the board's splits whose data are present.
-        seeds: of training.
-        settings: of the methods or of the training budget, by name; texts are converted.
-        split_settings: of the datasets, by name.
-        preset: name of a method's preset to start from.
-        evaluators: names; all of the board's where empty.
-        backbone: another network than the board's.
-        image_size: another size than the board's, in pixels.
-        pretrained: start from timm's published weights; the board's choice where None.
-        weights: safetensors file of backbone weights to start from.
-        checkpoints: safetensors files that stand in for a method's full training, by its name.
-        selection: another rule than the board's.
-        board: board version.
-        data: place of the user's files, by dataset.
-        plugin_files: drafts of plugins.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        force: run also where a method is not applicable; the record is marked degenerate.
-        again: run cells that are done already.
-        home: folder of results.
-    """
-
-    methods: tuple[str, ...]
-    splits: tuple[str, ...]
-    seeds: tuple[int, ...] = (0,)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    split_settings: Mapping[str, Any] = field(default_factory=dict)
-    preset: str | None = None
-    evaluators: tuple[str, ...] = ()
-    backbone: str | None = None
-    image_size: int | None = None
-    pretrained: bool | None = None
-    weights: Path | None = None
-    checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    selection: str | None = None
-    board: str = DEFAULT_BOARD
-    data: Mapping[str, Path] = field(default_factory=dict)
-    plugin_files: tuple[Path, ...] = ()
-    device: str = "auto"
-    force: bool = False
-    again: bool = False
-    home: Home = field(default_factory=Home.default)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedCell:
     """A cell of the plan.
 
@@ -153,7 +102,7 @@ def make_plan(request: Request) -> Plan:
     manifest = load_manifest(request.board)
     registry = Registry(request.plugin_files)
     methods, broken = _methods(request, registry)
-    _check_settings(request, methods)
+    check_settings(request, methods)
     device = choose_device(request.device)
     runtime = Runtime(
         request.home, device, plugin_files=request.plugin_files, data=dict(request.data), weights=request.weights
@@ -163,13 +112,13 @@ def make_plan(request: Request) -> Plan:
         manifest=manifest,
         registry=registry,
         preset=request.preset,
-        weights_sha256=_hash_of(request.weights, "--weights") if request.weights else None,
+        weights_sha256=hash_of(request.weights, "--weights") if request.weights else None,
         selection=request.selection or manifest.selection,
         evaluators=_evaluators(request, registry, manifest),
         checkpoints=_checkpoints(request, registry),
         numerics=numerics(device),
     )
-    seeds = _seeds(request)
+    seeds = seeds_of(request)
     splits, skipped, resolved = _splits(request, registry, manifest)
     records = RecordStore(request.home.records, request.home.predictions)
     done = {record.cell: record for record in records if belongs(record, manifest)}
@@ -187,17 +136,17 @@ def _specs(
     make_spec: partial[CellSpec], request: Request, split: OpenSplit, methods: list[Plugin], seeds: tuple[int, ...]
 ) -> Iterator[CellSpec]:
     """The cells of a split."""
-    setup = _setup(request, make_spec.keywords["manifest"], split)
+    setup = setup_of(request, make_spec.keywords["manifest"], split)
+    data = CellData(split, setup.image_size)
     for plugin in methods:
-        training, method, given = _configure(request, plugin, setup.training)
+        training, method, given = configure(request, plugin, setup.training)
         for seed in seeds:
             yield make_spec(
                 plugin=plugin,
                 method=method,
                 given=given,
-                split=split,
+                data=data,
                 backbone=setup.backbone,
-                image_size=setup.image_size,
                 pretrained=setup.pretrained,
                 training=training,
                 seed=seed,
@@ -247,15 +196,26 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
     pins = manifest.evaluators
     if request.evaluators and ALL not in request.evaluators:
-        pins = pins_of(request.evaluators, registry, manifest)
-    load_evaluators(registry, pins)
+        try:
+            pins = pins_of(request.evaluators, registry, manifest)
+        except SpurbenchError:
+            raise
+        except Exception as error:  # other people's settings classes
+            raise SpurbenchError(f"An evaluator is broken: {type(error).__name__}: {error}") from error
+    taken = set(ROWS)
+    for evaluator in load_evaluators(registry, pins):
+        if clash := taken & set(evaluator.collects):
+            raise SpurbenchError(
+                f"Evaluator {evaluator.name!r} collects {min(clash)!r}, a name that is taken. Rename it."
+            )
+        taken |= set(evaluator.collects)
     return pins
 
 
 def _checkpoints(request: Request, registry: Registry) -> dict[str, tuple[Path, str]]:
     for name in request.checkpoints:
         registry.find("method", name)
-    return {name: (path, _hash_of(path, "--checkpoint")) for name, path in request.checkpoints.items()}
+    return {name: (path, hash_of(path, "--checkpoint")) for name, path in request.checkpoints.items()}
 
 
 # splits
@@ -301,150 +261,28 @@ def _known_settings(ref: SplitRef, given: Mapping[str, Any]) -> dict[str, Any]:
 def _open(ref: SplitRef, request: Request) -> OpenSplit:
     split = ref.open(request.data.get(ref.dataset))
     try:
-        _ = split.sha256
+        partitions, fingerprint = split.table.partitions, split.dataset.fingerprint()
     except SpurbenchError:
         raise
-    except Exception as error:
+    except Exception as error:  # other people's datasets
         raise SpurbenchError(f"The rows of {ref.full} cannot be read: {type(error).__name__}: {error}") from error
+    for name, rows in partitions.items():
+        if not len(rows):
+            raise SpurbenchError(f"Expected examples in the {name} partition of {ref.full}, found none.")
+    if not isinstance(fingerprint, str):
+        raise SpurbenchError(f"Expected a text as the fingerprint of {ref.full}, found {fingerprint!r}.")
     return split
 
 
 def _check_pixels(split: OpenSplit, size: int) -> None:
     """Make one image, so that a size or a file that will not do is found before the work begins."""
-    rows = next((rows for rows in split.table.partitions.values() if len(rows)), None)
-    if rows is None:
-        raise SpurbenchError(f"Expected examples in {split.ref.full}, found none.")
+    rows = split.table.partitions["train"].take(np.array([0]))
     try:
-        for _ in split.dataset.pixels(split.ref.split, rows.take(np.array([0])), size):
-            pass
+        for block in split.dataset.pixels(split.ref.split, rows, size):
+            check_block(block, split, size)
     except SpurbenchError:
         raise
     except Exception as error:
         raise SpurbenchError(
             f"The first image of {split.ref.full} cannot be made: {type(error).__name__}: {error}"
         ) from error
-
-
-# settings
-
-
-def _setup(request: Request, manifest: Manifest, split: OpenSplit) -> Setup:
-    """What the board trains the dataset with, with the request's changes."""
-    dataset = split.dataset
-    board = manifest.setup(split.ref.dataset) or Setup(
-        backbone="smallcnn", image_size=dataset.image_size, training=Training()
-    )
-    size = board.image_size if request.image_size is None else request.image_size
-    if dataset.image_sizes and size not in dataset.image_sizes:
-        raise SpurbenchError(
-            f"Expected an image size among {list(dataset.image_sizes)} for {split.ref.full}, found {size}."
-        )
-    if size not in IMAGE_SIZES:
-        raise SpurbenchError(f"Expected an image size from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]} pixels, found {size}.")
-    pretrained = board.pretrained if request.pretrained is None else request.pretrained
-    setup = Setup(
-        backbone=request.backbone or board.backbone,
-        image_size=size,
-        pretrained=pretrained and request.weights is None,
-        training=board.training,
-    )
-    _check_network(setup, dataset.channels)
-    return setup
-
-
-def _check_network(setup: Setup, channels: int) -> None:
-    """The backbone must exist, take images of the size, and have published weights if they are asked for."""
-    import torch
-
-    from robustbench_spur.networks import SMALL, build, check_backbone
-
-    name, size = setup.backbone, setup.image_size
-    check_backbone(name)
-    network = {"backbone": name, "channels": channels, "seed": 0, "pretrained": False}
-    statistics = {"mean": [0.0] * channels, "std": [1.0] * channels}
-    try:
-        with torch.device("meta"):  # shapes alone: nothing is computed
-            build({**network, **statistics}, 2).eval()(torch.zeros(1, channels, size, size))
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SpurbenchError(
-            f"Backbone {name!r} takes no images of {size} x {size} pixels: {reason} Choose another --image-size."
-        ) from error
-    if setup.pretrained:
-        import timm
-
-        if name == SMALL or not timm.is_model_pretrained(name):
-            raise SpurbenchError(f"Backbone {name!r} has no published weights. Use --no-pretrained, or --weights FILE.")
-
-
-def _check_settings(request: Request, plugins: list[Plugin]) -> None:
-    """Every setting must be known to the budget or to one of the methods."""
-    from robustbench_spur.training import SELECTIONS
-
-    known = set(Training.model_fields)
-    for plugin in plugins:
-        known |= set(plugin.load().Hyperparameters.model_fields)
-    names = plugins[0].name if len(plugins) == 1 else "None of these methods"
-    for name in request.settings:
-        if name not in known:
-            raise SpurbenchError(
-                f"{names} has {'no' if len(plugins) == 1 else 'a'} setting {name!r}. {nearest(name, list(known))}"
-            )
-    if request.selection and request.selection not in SELECTIONS:
-        raise SpurbenchError(f"Unknown selection rule {request.selection!r}. {nearest(request.selection, SELECTIONS)}")
-
-
-def _configure(request: Request, plugin: Plugin, training: Training) -> tuple[Training, Any, dict[str, Any]]:
-    """The budget and the method with the request's settings."""
-    method_class = plugin.load()
-    fields = method_class.Hyperparameters.model_fields
-    given = dict(_preset(request, plugin))
-    given |= {name: value for name, value in request.settings.items() if name in fields}
-    changes = {n: v for n, v in request.settings.items() if n in Training.model_fields and n not in fields}
-    training = Training.parse({**training.model_dump(), **changes}, "training") if changes else training
-    try:
-        parsed = method_class.Hyperparameters.parse(given, plugin.name)
-        hyper = parsed.resolved(training)
-        method = method_class(type(hyper).parse(hyper.model_dump(), plugin.name))
-    except SpurbenchError:
-        raise
-    except Exception as error:
-        raise SpurbenchError(
-            f"method {plugin.name!r} is broken: {type(error).__name__}: {error} ({plugin.where})"
-        ) from error
-    own = {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
-    shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
-    return training, method, {**own, **shared}
-
-
-def _preset(request: Request, plugin: Plugin) -> Mapping[str, Any]:
-    if request.preset is None:
-        return {}
-    presets: Mapping[str, Mapping[str, Any]] = plugin.literal("presets", {})
-    if request.preset not in presets:
-        raise SpurbenchError(
-            f"Method {plugin.name!r} has no preset {request.preset!r}. {nearest(request.preset, list(presets))}"
-        )
-    return presets[request.preset]
-
-
-def _seeds(request: Request) -> tuple[int, ...]:
-    for seed in request.seeds:
-        if not (isinstance(seed, int) and 0 <= seed < 2**31):
-            raise SpurbenchError(f"Expected seeds from 0 to 2147483647, found {seed!r}.")
-    if not request.seeds:
-        raise SpurbenchError("Expected at least one seed, found none.")
-    return tuple(dict.fromkeys(request.seeds))
-
-
-def _hash_of(path: Path, option: str) -> str:
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise SpurbenchError(f"Expected a safetensors file at {path}, found none. Check {option}.")
-    try:
-        with safe_open(path, framework="numpy") as archive:
-            archive.keys()
-    except Exception as error:  # a damaged header raises an error of the library's own
-        raise SpurbenchError(f"Expected a safetensors file, found {path}: {error}. Check {option}.") from error
-    return file_sha256(path)

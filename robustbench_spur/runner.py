@@ -119,7 +119,8 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
     if error is None and cell.stages:
         try:
             measured = _measure(cell, plan, records) | _about(cell.stages, runtime)
-            canonical(measured["details"])  # of other people's evaluators: refused here, it fails this cell alone
+            # other people's evaluators: refused here, it fails this cell alone
+            canonical([measured["details"], measured["cross_checks"]])
             body |= {**measured, "pixel_means": _pixel_means(cell.stages, runtime)}
         except (Exception, SystemExit) as failure:
             error = describe_error(failure, "scoring", runtime)
@@ -263,5 +264,5 @@ def _split_part(split: OpenSplit, pixel_means: dict[str, list[list[float]]]) -> 
         values=groups.values,
         counts=split.table.counts(),
         pixel_means=pixel_means,
-        notes=tuple(split.table.notes),
+        notes=tuple(map(str, split.table.notes)),
     )

@@ -13,8 +13,8 @@ from robustbench_spur.board import Board, Row
 from robustbench_spur.manifest import Column
 from robustbench_spur.types import Estimate
 
-RANK_WIDTH, NAME_WIDTH, NUMBER_WIDTH, DIFFERENCE_WIDTH = map(len, ("11-12", "tumour@", "98..100", "-61..-43"))
-"""Least widths of columns. A number that is cut is another number; names may be folded."""
+RANK_WIDTH, NAME_WIDTH, NUMBER_WIDTH, DIFFERENCE_WIDTH = map(len, ("11-12", "tumour", "98..100", "-61..-43"))
+"""Widths of columns, of names the least one: a number that is cut is another number, and names give way."""
 TRACK_WORDS = {
     "none": "no attributes used",
     "selection": "attributes on validation",
@@ -122,7 +122,7 @@ def print_board(board: Board, console: Console) -> None:
 
 def _print_whole(table: Table, console: Console) -> None:
     """Print a table; where it does not fit, let its lines run on."""
-    needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 1
+    needed = sum(column.width or column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 1
     if needed > console.width:
         table.width = needed
     console.print(table, crop=False)
@@ -138,11 +138,12 @@ def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("rank", min_width=RANK_WIDTH)
+    table.add_column("rank", width=RANK_WIDTH)
     table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=len("reweight"))
     for column in columns:
-        table.add_column(escape(column.title), overflow="fold", min_width=NUMBER_WIDTH if column.metric else NAME_WIDTH)
-    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold", min_width=DIFFERENCE_WIDTH)
+        width, least = (NUMBER_WIDTH, None) if column.metric else (None, NAME_WIDTH)
+        table.add_column(escape(column.title), overflow="fold", width=width, min_width=least)
+    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold", width=DIFFERENCE_WIDTH)
     track = None
     for row in (row for row in rows if row.seeds):
         if row.first.track != track:
@@ -156,7 +157,7 @@ def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
 
 def _at_its_sign(name: str) -> str:
     """A group's name on two lines, class and value."""
-    return name.replace("@", "@\n", 1)
+    return name.replace("@", "\n@", 1)
 
 
 def _remarks(rows: list[Row]) -> dict[str, list[str]]:

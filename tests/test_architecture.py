@@ -30,7 +30,7 @@ LAYERS = {
     "contracts": "evaluators.base splits.base method literals manifest record statistics networks phantom",
     "looking up": "registry splitref scoring coverage runtime feeding attack",
     "plugins": "evaluators splits methods",
-    "work": "training engine executor cell plan runner export",
+    "work": "training engine executor request cell plan runner export",
     "results": "rows ranking board tables page",
     "faces": "cli api",
 }

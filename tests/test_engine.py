@@ -110,7 +110,7 @@ class Odd(Phantom):
 
     def pixels(self, split, partition, size):
         for block in super().pixels(split, partition, size):
-            yield CHANGED
+            yield block if len(partition) == 1 else CHANGED
 """
 
 

@@ -250,6 +250,17 @@ def test_a_fit_that_fails_fails_its_own_cell_only(request_for: Any, draft: Any) 
     assert "partition 'test'" in peeping.error.message
 
 
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [("None", "NoneType"), ("'x'", "str"), ("task.outputs(task.train(self), 'train')", "a stage of kind 'outputs'")],
+)
+def test_a_fit_that_gives_no_model_fails_its_cell(request_for: Any, draft: Any, result: str, found: str) -> None:
+    path = draft(f"from robustbench_spur import Method\n{CLASS}    def fit(self, task):\n        return {result}\n")
+    (cell,) = make_plan(request_for(methods="mine", plugin_files=(path,))).cells
+    assert cell.error is not None
+    assert f"what task.train or task.replace_head gave, found {found}" in cell.error.message
+
+
 def test_broken_methods_are_left_out_of_all_with_the_reason(request_for: Any, draft: Any) -> None:
     files = (draft("import nothing_of_this_name\n" + CLASS, "imports.py"), draft("def (", "syntax.py"))
     plan = make_plan(request_for(methods="all", plugin_files=files))
@@ -395,6 +406,58 @@ def test_a_corrupt_first_image_is_found_before_the_work_begins(request_for: Any,
     )
     with pytest.raises(SpurbenchError, match=r"first image of odd/clean.* cannot be made: OSError: bad sector"):
         make_plan(request_for(splits="odd/clean", plugin_files=(path,)))
+
+
+ODD_DATASET = """
+import numpy as np
+from robustbench_spur import SplitTable
+from robustbench_spur.splits.phantom import Phantom
+
+class Odd(Phantom):
+    name = "odd"
+    version = 1
+    splits = {"field": "", "orientation": "", "clean": ""}
+    tied = ("field", "orientation")
+    embedded = True
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def fingerprint(self): return 3", "Expected a text as the fingerprint of odd/clean"),
+        ("def fingerprint(self): raise OSError('no disk')", "odd/clean.* cannot be read: OSError: no disk"),
+        ("channels = 3", r"Expected uint8 blocks of \(3, 16, 16\) from odd/clean"),
+        ("def pixels(self, *_): return None", "first image of odd/clean.* cannot be made: TypeError"),
+        (
+            "def table(self, split, rho):\n        t = super().table(split, rho)\n        none = np.array([], int)\n"
+            "        return SplitTable(t.groups, {**t.partitions, 'test': t.partitions['test'].take(none)})",
+            "Expected examples in the test partition of odd/clean.*, found none",
+        ),
+    ],
+)
+def test_a_dataset_that_is_not_in_order(request_for: Any, draft: Any, body: str, message: str) -> None:
+    path = draft(f"{ODD_DATASET}    {body}\n")
+    with pytest.raises(SpurbenchError, match=message):
+        make_plan(request_for(splits="odd/clean", plugin_files=(path,)))
+
+
+@pytest.mark.parametrize("name", ["logits", "ids", "pgd_rows"])
+def test_an_evaluator_that_collects_under_a_name_that_is_taken(request_for: Any, draft: Any, name: str) -> None:
+    path = draft(
+        f"""
+        from robustbench_spur import Evaluator
+
+        class Mine(Evaluator):
+            name = "mine"
+            version = 1
+            metrics = {{}}
+            collects = ({name!r},)
+        """
+    )
+    with pytest.raises(SpurbenchError, match=f"Evaluator 'mine' collects '{name}', a name that is taken"):
+        make_plan(request_for(evaluators=("pgd", "mine"), plugin_files=(path,)))
 
 
 # weights

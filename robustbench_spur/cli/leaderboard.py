@@ -42,7 +42,8 @@ def main(options: argparse.Namespace) -> int:
     elif options.html:
         from robustbench_spur.page import write_page
 
-        print(write_page(board, home, None if options.html is True else Path(options.html)))
+        path = None if options.html is True else Path(options.html)
+        print(write_page(board, home, path, tuple(options.plugin)))
     else:
         from rich.console import Console
 

@@ -156,7 +156,8 @@ class Terminal:
         splits = {cell.spec.split.ref.full for cell in plan.cells}
         whole = build_board(plan.runtime.home, plan.manifest, plan.runtime.plugin_files)
         print_board(whole.only(splits), Console(highlight=False))
-        self.say(f"Page: {write_page(whole, plan.runtime.home)}")
+        page = write_page(whole, plan.runtime.home, plugin_files=plan.runtime.plugin_files)
+        self.say(f"Page: {page}")
 
 
 def _what(cell: PlannedCell) -> str:

@@ -32,7 +32,9 @@ def counted(texts: Iterable[str]) -> list[str]:
     """
     found = Counter(texts)
     ordered = sorted(found, key=lambda text: (-found[text], text))
-    return ordered if len(ordered) < 2 else [f"{text} ({found[text]} records)" for text in ordered]
+    if len(ordered) < 2:
+        return ordered
+    return [f"{text} ({found[text]} record{'s' if found[text] > 1 else ''})" for text in ordered]
 
 
 def code_of(record: Record) -> str:
