@@ -182,7 +182,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     values: Sequence[str] | None = None,
     attribute: str = "attribute",
-    evaluators: Sequence[str] = ("worst_group", "ece"),
+    evaluators: Sequence[str] = (),
     board: str = DEFAULT_BOARD,
 ) -> dict[str, dict[str, Any]]:
     """Measure anybody's predictions as a board would. Imports no torch.
@@ -196,7 +196,7 @@ def evaluate(
         classes: names of the classes; ``"0"``, ``"1"``, ... where None.
         values: names of the attribute's values, all that are declared; ``"0"``, ``"1"``, ... up to the largest where None.
         attribute: its name.
-        evaluators: names of evaluators that need predictions alone.
+        evaluators: names of evaluators that need predictions alone; all of the board's that do where empty.
         board: whose parameters and bootstrap are used.
 
     Returns:
@@ -222,7 +222,10 @@ def evaluate(
     predictions = Predictions(names, y.astype(np.int64), a.astype(np.int64), whom, scores, groups)
     manifest, registry = load_manifest(board), Registry()
     scorer = Scorer(None, manifest.bootstrap)
-    loaded = load_evaluators(registry, pins_of(_many(evaluators), registry, manifest))
+    pins = pins_of(_many(evaluators), registry, manifest) if evaluators else manifest.evaluators
+    loaded = load_evaluators(registry, pins)
+    if not evaluators:
+        loaded = [evaluator for evaluator in loaded if not evaluator.collects]
     return {evaluator.name: as_json(scorer.score(evaluator, predictions, "")) for evaluator in loaded}
 
 

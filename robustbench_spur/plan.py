@@ -16,10 +16,11 @@ from robustbench_spur.coverage import belongs
 from robustbench_spur.engine import check_block
 from robustbench_spur.executor import describe_error
 from robustbench_spur.manifest import EvaluatorPin, Manifest, load_manifest
+from robustbench_spur.parameters import Training
 from robustbench_spur.record import ROWS, ErrorPart, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.request import Request as Request
-from robustbench_spur.request import check_settings, configure, hash_of, seeds_of, setup_of
+from robustbench_spur.request import check_settings, configure, hash_of, in_a_line, seeds_of, setup_of
 from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split
@@ -113,7 +114,7 @@ def make_plan(request: Request) -> Plan:
         registry=registry,
         preset=request.preset,
         weights_sha256=hash_of(request.weights, "--weights") if request.weights else None,
-        selection=request.selection or manifest.selection,
+        selection=manifest.selection if request.selection is None else request.selection,
         evaluators=_evaluators(request, registry, manifest),
         checkpoints=_checkpoints(request, registry),
         numerics=numerics(device),
@@ -178,12 +179,12 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if ALL not in request.methods:
         plugins = [registry.find("method", name) for name in dict.fromkeys(request.methods)]
         for plugin in plugins:
-            plugin.load()
+            _check_method(plugin)
         return plugins, {}
     working, broken = [], {}
     for plugin in registry.entries("method"):
         try:
-            plugin.load()
+            _check_method(plugin)
         except SpurbenchError as error:
             broken[plugin.name] = str(error)
         else:
@@ -191,6 +192,17 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if not working:
         raise SpurbenchError("Expected a method that is in order, found none. Run: spurbench list methods --check")
     return working, broken
+
+
+def _check_method(plugin: Plugin) -> None:
+    """Load a method and make it with its defaults."""
+    loaded = plugin.load()
+    try:
+        loaded(loaded.Hyperparameters.parse({}, plugin.name).resolved(Training()))
+    except SpurbenchError:
+        raise
+    except Exception as error:  # other people's constructors
+        raise SpurbenchError(f"method {plugin.name!r} is broken: {in_a_line(error)} ({plugin.where})") from error
 
 
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
@@ -201,7 +213,8 @@ def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tup
         except SpurbenchError:
             raise
         except Exception as error:  # other people's settings classes
-            raise SpurbenchError(f"An evaluator is broken: {type(error).__name__}: {error}") from error
+            names = " or ".join(map(repr, request.evaluators))
+            raise SpurbenchError(f"evaluator {names} is broken: {in_a_line(error)}") from error
     taken = set(ROWS)
     for evaluator in load_evaluators(registry, pins):
         if clash := taken & set(evaluator.collects):
@@ -265,7 +278,7 @@ def _open(ref: SplitRef, request: Request) -> OpenSplit:
     except SpurbenchError:
         raise
     except Exception as error:  # other people's datasets
-        raise SpurbenchError(f"The rows of {ref.full} cannot be read: {type(error).__name__}: {error}") from error
+        raise SpurbenchError(f"The rows of {ref.full} cannot be read: {in_a_line(error)}") from error
     for name, rows in partitions.items():
         if not len(rows):
             raise SpurbenchError(f"Expected examples in the {name} partition of {ref.full}, found none.")
@@ -283,6 +296,4 @@ def _check_pixels(split: OpenSplit, size: int) -> None:
     except SpurbenchError:
         raise
     except Exception as error:
-        raise SpurbenchError(
-            f"The first image of {split.ref.full} cannot be made: {type(error).__name__}: {error}"
-        ) from error
+        raise SpurbenchError(f"The first image of {split.ref.full} cannot be made: {in_a_line(error)}") from error

@@ -68,6 +68,11 @@ class Request:
     home: Home = field(default_factory=Home.default)
 
 
+def in_a_line(error: Exception) -> str:
+    """Kind and first line of an error that comes from other people's code."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(".: ")
+
+
 def setup_of(request: Request, manifest: Manifest, split: OpenSplit) -> Setup:
     """What the board trains the dataset with, with the request's changes.
 
@@ -87,7 +92,7 @@ def setup_of(request: Request, manifest: Manifest, split: OpenSplit) -> Setup:
         raise SpurbenchError(f"Expected an image size from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]} pixels, found {size}.")
     pretrained = board.pretrained if request.pretrained is None else request.pretrained
     setup = Setup(
-        backbone=request.backbone or board.backbone,
+        backbone=board.backbone if request.backbone is None else request.backbone,
         image_size=size,
         pretrained=pretrained and request.weights is None,
         training=board.training,
@@ -110,9 +115,8 @@ def _check_network(setup: Setup, channels: int) -> None:
         with torch.device("meta"):  # shapes alone: nothing is computed
             build({**network, **statistics}, 2).eval()(torch.zeros(1, channels, size, size))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpurbenchError(
-            f"Backbone {name!r} takes no images of {size} x {size} pixels: {reason} Choose another --image-size."
+            f"Backbone {name!r} takes no images of {size} x {size} pixels: {in_a_line(error)}. Choose another --image-size."
         ) from error
     if setup.pretrained:
         import timm
@@ -138,7 +142,7 @@ def check_settings(request: Request, plugins: list[Plugin]) -> None:
             raise SpurbenchError(
                 f"{names} has {'no' if len(plugins) == 1 else 'a'} setting {name!r}. {nearest(name, list(known))}"
             )
-    if request.selection and request.selection not in SELECTIONS:
+    if request.selection is not None and request.selection not in SELECTIONS:
         raise SpurbenchError(f"Unknown selection rule {request.selection!r}. {nearest(request.selection, SELECTIONS)}")
 
 
@@ -161,9 +165,7 @@ def configure(request: Request, plugin: Plugin, training: Training) -> tuple[Tra
     except SpurbenchError:
         raise
     except Exception as error:
-        raise SpurbenchError(
-            f"method {plugin.name!r} is broken: {type(error).__name__}: {error} ({plugin.where})"
-        ) from error
+        raise SpurbenchError(f"method {plugin.name!r} is broken: {in_a_line(error)} ({plugin.where})") from error
     own = {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
     shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
     return training, method, {**own, **shared}

@@ -138,7 +138,8 @@ def newest(records: Iterable[Record], manifest: Manifest) -> dict[str, list[Reco
     """The record that counts for each seed, by configuration.
 
     It is the newest of those that follow the board's rules, else the newest that is done, else the newest. Where one of
-    a configuration follows the rules, those that do not (measured by a part of the evaluators, say) are left out.
+    a configuration follows the rules, those that do not (measured by a part of the evaluators, say) are left out, and so
+    are seeds beyond the board's: a row that everybody can compare with has the board's seeds.
 
     Args:
         records: oldest first.
@@ -154,7 +155,9 @@ def newest(records: Iterable[Record], manifest: Manifest) -> dict[str, list[Reco
     for key, seeds in chosen.items():
         best = max(standing for standing, _ in seeds.values())
         left_out = DEPARTING if best == RULED else None
-        rows[key] = [record for _, (standing, record) in sorted(seeds.items()) if standing != left_out]
+        kept = {seed: record for seed, (standing, record) in sorted(seeds.items()) if standing != left_out}
+        own = [record for seed, record in kept.items() if seed in manifest.seeds]
+        rows[key] = own if own and best == RULED else list(kept.values())
     return rows
 
 

@@ -101,6 +101,10 @@ class Partition:
         lengths |= {len(column) for column in self.extra.values()}
         if len(lengths) != 1:
             raise SpurbenchError(f"Expected columns of one length in a partition, found lengths {sorted(lengths)}.")
+        for names in (self.ids, self.clusters):
+            broken = next((name for name in names.tolist() if "\t" in name or "\n" in name), None)
+            if broken is not None:  # the digest separates columns and rows by them
+                raise SpurbenchError(f"Expected ids and patients without tabs and line breaks, found {broken!r}.")
         if len(np.unique(self.ids)) != len(self.ids):
             values, counts = np.unique(self.ids, return_counts=True)
             raise SpurbenchError(f"Expected unique example ids, found {str(values[counts > 1][0])!r} more than once.")

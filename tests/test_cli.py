@@ -405,6 +405,12 @@ BAD = {
     "data": (["run", "--data", "digits=/nothing/here"], "Expected the 'digits' data at /nothing/here"),
     "data syntax": (["run", "--data", "/nothing/here"], "Expected --data NAME=VALUE"),
     "data name": (["run", "--data", "digit=/"], "Unknown dataset 'digit'. Did you mean 'digits'"),
+    "data of nobody": (
+        ["run", "--data", "digits=~nobody_of_this_name/x"],
+        "Expected a path, found '~nobody_of_this_name/x'",
+    ),
+    "no backbone": (["run", "--split", "field", "--backbone", ""], "Unknown backbone ''"),
+    "no selection": (["run", "--selection", ""], "Unknown selection rule ''"),
     "data missing": (["run", "--split", "digits/colour"], "Give it: --data digits=PATH"),
     "device": (["run", "--device", "gpu"], "Expected a device among auto, cpu, cuda, mps"),
     "device number": (["run", "--device", "cuda:77"], "Device 'cuda:77' is not available here"),
@@ -491,6 +497,11 @@ def test_a_home_that_is_a_file(
     cell = ["--method", "erm", "--split", "field", *tiny] if verb in ("run", "export") else []
     out = ["--out", tmp_path / "w"] if verb == "export" else []
     refused(spurbench(verb, *cell, *out), f"Expected a folder of results at {tmp_path / 'file'}, found a file")
+
+
+def test_a_home_of_nobody(spurbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPURBENCH_HOME", "~nobody_of_this_name/home")
+    refused(spurbench("cache"), "Expected a folder as SPURBENCH_HOME")
 
 
 def test_a_home_below_a_file(spurbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str]) -> None:

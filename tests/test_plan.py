@@ -262,11 +262,21 @@ def test_a_fit_that_gives_no_model_fails_its_cell(request_for: Any, draft: Any, 
 
 
 def test_broken_methods_are_left_out_of_all_with_the_reason(request_for: Any, draft: Any) -> None:
-    files = (draft("import nothing_of_this_name\n" + CLASS, "imports.py"), draft("def (", "syntax.py"))
+    required = (
+        "from robustbench_spur import Hyperparameters\nclass Needy(Hyperparameters):\n    much: int\n"
+        + CLASS.replace('"mine"', '"needy"')
+        + "    Hyperparameters = Needy\n"
+    )
+    files = (
+        draft("import nothing_of_this_name\n" + CLASS, "imports.py"),
+        draft("def (", "syntax.py"),
+        draft(required, "needy.py"),
+    )
     plan = make_plan(request_for(methods="all", plugin_files=files))
     assert [method for method, _, _ in titles(plan)] == METHODS
     assert "No module named 'nothing_of_this_name'" in plan.broken["mine"]
     assert "SyntaxError" in plan.broken["syntax"]
+    assert "field required" in plan.broken["needy"]
 
 
 CLASS = """

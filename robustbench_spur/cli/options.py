@@ -96,6 +96,18 @@ def pairs(texts: list[str], option: str) -> dict[str, str]:
     return found
 
 
+def path_of(text: str) -> Path:
+    """A path in which ``~`` is the user's folder: the shell leaves it alone after an equals sign.
+
+    Raises:
+        SpurbenchError: the folder of a user who is not known here.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SpurbenchError(f"Expected a path, found {text!r}: {error}") from error
+
+
 def named(names: list[str]) -> list[str]:
     """The names given; none where all are meant."""
     return [] if "all" in names else names
@@ -129,10 +141,10 @@ def request_of(options: argparse.Namespace, *, again: bool = False) -> Any:
         image_size=options.image_size,
         pretrained=options.pretrained,
         weights=options.weights,
-        checkpoints={name: Path(value) for name, value in pairs(options.checkpoint, "--checkpoint").items()},
+        checkpoints={name: path_of(value) for name, value in pairs(options.checkpoint, "--checkpoint").items()},
         selection=options.selection,
         board=options.board,
-        data={name: Path(value).expanduser() for name, value in pairs(options.data, "--data").items()},
+        data={name: path_of(value) for name, value in pairs(options.data, "--data").items()},
         plugin_files=tuple(options.plugin),
         device=options.device,
         force=options.force,
@@ -147,7 +159,10 @@ def home_of() -> Home:
     Raises:
         SpurbenchError: something else lies in its place.
     """
-    home = Home.default()
+    try:
+        home = Home.default()
+    except RuntimeError as error:  # ~name of a user who is not known here
+        raise SpurbenchError(f"Expected a folder as SPURBENCH_HOME: {error}") from error
     if home.root.exists() and not home.root.is_dir():
         raise SpurbenchError(f"Expected a folder of results at {home.root}, found a file. Set SPURBENCH_HOME.")
     return home
