@@ -5,7 +5,7 @@ where l_g is the group's mean loss in the batch, n_g its number of training exam
 ``adjustment``; then q is normalised and sum_g q_g (l_g + C / sqrt(n_g)) over the groups present is minimised. Groups are drawn
 equally often, as in the original.
 
-Source: Sagawa, Koh, Hashimoto and Liang, ICLR 2020, "Distributionally robust neural networks", algorithm 1; section 5 (C).
+Source: Sagawa, Koh, Hashimoto and Liang, ICLR 2020, "Distributionally robust neural networks", algorithm 1; section 3.3 (C).
 Deviations: a group absent from a batch keeps its weight before the normalisation also when C > 0 (the released code still
     multiplies it by exp(eta C / sqrt(n_g))); weight decay is the board's, not the 0.1 to 1.0 of the paper.
 Needs: group labels of the training set, in the loss and in the sampling; examples in every group.

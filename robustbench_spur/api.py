@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,7 +50,7 @@ def _place(home: str | Path | None) -> Home:
 def run(
     method: str | Sequence[str],
     split: str | Sequence[str],
-    seed: int | Sequence[int] = 0,
+    seed: SupportsIndex | Iterable[SupportsIndex] = 0,
     *,
     settings: Mapping[str, Any] | None = None,
     data: Mapping[str, str | Path] | None = None,

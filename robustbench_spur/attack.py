@@ -100,7 +100,8 @@ def unsaturated(model: Any, labels: Any) -> Any:
             logits: torch.Tensor = self.model(images)
             with torch.no_grad():
                 true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-                lead = logits[true] - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
+                own = logits.gather(1, labels[:, None])[:, 0]  # an index by the mask would wait for the device
+                lead = own - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
             return logits - true * lead[:, None]
 
     # torchattacks puts a model that says it is training back into training mode: this one must not say so

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.manifest import EvaluatorPin, Manifest
-from robustbench_spur.method import Method, Task, outputs_stage, track_of
+from robustbench_spur.method import Method, Task, code_of, outputs_stage, track_of
 from robustbench_spur.parameters import Training
 from robustbench_spur.record import Identity, MethodPart, NetworkPart
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
-from robustbench_spur.store import canonical, content_hash, file_sha256
+from robustbench_spur.store import canonical, content_hash
 from robustbench_spur.types import Partition, SplitTable, SpurbenchError
 
 MODELS = ("train", "import", "head")
@@ -128,6 +127,11 @@ class CellSpec:
         return f"{self.plugin.name} on {self.split.ref.full}, seed {self.seed}"
 
     @property
+    def used_training(self) -> Training:
+        """The budget, with the method's own settings in place of those they share a name with."""
+        return self.training.overridden(self.method.hyper)
+
+    @property
     def identity(self) -> Identity:
         """What makes the cell comparable to others but for the seed."""
         stand_ins = {name: sha for name, (_, sha) in self.checkpoints.items()}
@@ -152,18 +156,19 @@ class CellSpec:
                 **_draft("code", self.split.ref.plugin),
             },
             network=network,
-            training=self.training.model_dump(mode="json"),
+            training=self.used_training.model_dump(mode="json"),
             selection=self.selection,
             board=self.manifest.board,
+            numerics=dict(self.numerics),
         )
 
     def key(self, *, forced: bool) -> str:
-        """Hash of identity, seed and evaluators: what a finished cell is found by."""
+        """Hash of identity, code of the method, seed and evaluators: what a finished cell is found by."""
         evaluators = [
             {**pin.model_dump(mode="json"), **_draft("code", self.registry.find("evaluator", pin.name))}
             for pin in self.evaluators
         ]
-        return content_hash([self.identity.sha256, self.seed, evaluators, forced])
+        return content_hash([self.identity.sha256, code_of(type(self.method)), self.seed, evaluators, forced])
 
     @property
     def track(self) -> str:
@@ -236,12 +241,6 @@ def verdict(method: type[Method] | Method, table: SplitTable) -> str:
             verb = "has" if len(empty) == 1 else "have"
             return f"{what} {' and '.join(empty)} {verb} no {PATIENTS_OF[partition]} patients"
     return ""
-
-
-def code_of(method: type[Method]) -> str:
-    """Hash of the files that define a method's class and the methods that it builds on."""
-    files = [inspect.getsourcefile(one) for one in method.__mro__ if issubclass(one, Method) and one is not Method]
-    return content_hash([file_sha256(Path(path)) for path in files if path])
 
 
 def build_stages(spec: CellSpec) -> Stages:

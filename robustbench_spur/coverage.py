@@ -8,8 +8,10 @@ from typing import Any
 
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest
+from robustbench_spur.parameters import BUDGET
 from robustbench_spur.record import Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.stage import ENGINE_VERSION
 
 
 def coverage(
@@ -66,6 +68,8 @@ def _state(
 
 def stale(record: Record, plugin: Plugin, split: str, manifest: Manifest, registry: Registry) -> str:
     """Why a record is of another version than what is here now; empty where it is not."""
+    if record.identity.engine != ENGINE_VERSION:
+        return f"engine v{record.identity.engine}, now v{ENGINE_VERSION}"
     if record.method.version != plugin.version:
         return f"method v{record.method.version}, now v{plugin.version}"
     if plugin.origin == "file" and record.method.sha256 != plugin.sha256:
@@ -103,6 +107,8 @@ def _departures(record: Record, manifest: Manifest) -> Iterator[str]:
     board = {"selection": manifest.selection, **setup.model_dump(exclude={"training"}), **setup.training.model_dump()}
     own = {"selection": record.selection, **record.network.model_dump(), **record.training}
     for name, wanted in board.items():
+        if name in record.method.settings and name not in BUDGET:
+            continue  # the method's own to set
         if own.get(name) != wanted:
             yield f"{name}={own.get(name)}, the board has {wanted}"
     for evaluator in manifest.evaluators:

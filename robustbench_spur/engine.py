@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.method import Method, View
+from robustbench_spur.method import Method, View, code_of
 from robustbench_spur.parameters import Training
 from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
-from robustbench_spur.store import write_arrays
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.store import file_sha256, write_arrays
+from robustbench_spur.types import Partition, SpurbenchError, finite
 
 Progress = Callable[[int, int], None]
 IMAGES, WEIGHTS, ARRAYS = "images.npy", "weights.safetensors", "arrays.npz"
@@ -40,6 +39,7 @@ def execute(stage: Stage, runtime: Runtime, progress: Progress) -> dict[str, Any
         What was noted about it: title, cost, notes.
     """
     with runtime.store_of(stage.kind).making(stage.key) as (folder, about):
+        _reset_device_memory(runtime)
         wall, cpu = time.perf_counter(), time.process_time()
         about |= STAGES[stage.kind](stage, runtime, folder, progress)
         about["title"], about["kind"] = stage.title, stage.kind
@@ -54,8 +54,19 @@ def execute(stage: Stage, runtime: Runtime, progress: Progress) -> dict[str, Any
 
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which does not say
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _reset_device_memory(runtime: Runtime) -> None:
+    if runtime.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(runtime.device)
 
 
 def _device_memory(runtime: Runtime) -> dict[str, float]:
@@ -123,15 +134,22 @@ def split_of(stage: Stage, runtime: Runtime) -> OpenSplit:
 def images_of(stage: Stage, runtime: Runtime) -> NDArray[np.uint8]:
     """The images of a pixels stage, as a memory map."""
     path = runtime.pixels.folder(stage.key) / IMAGES
-    return np.asarray(np.load(path, mmap_mode="r")) if path.stat().st_size < 1 << 26 else np.load(path, mmap_mode="r")
+    images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return images
 
 
 # methods
 
 
 def method_of(identity: dict[str, Any], runtime: Runtime) -> Method:
-    """The method that an identity names, with its settings."""
+    """The method that an identity names, with its settings.
+
+    Raises:
+        SpurbenchError: its code is not what it was when the plan was made.
+    """
     plugin_class = Registry(runtime.plugin_files).find("method", identity["name"]).load()
+    if code_of(plugin_class) != identity["code"]:
+        raise SpurbenchError(f"The file of method {identity['name']!r} changed since the plan was made. Run again.")
     loaded: Method = plugin_class(plugin_class.Hyperparameters.parse(identity["settings"], identity["name"]))
     return loaded
 
@@ -140,7 +158,11 @@ def view_of(method: Method, split: OpenSplit, partition: str, seed: int) -> View
     """The rows of a partition as the method may see them."""
     need = {"train": "train_attributes", "validation": "validation_attributes", "adapt": "adapt"}[partition]
     rows = split.table.partitions[partition]
-    return View(rows, split.table.groups, need in method.needs, method.name, seed)
+    declared = need in method.needs
+    # what was not declared is not there: neither attributes, nor columns that would give them away
+    attributes = rows.attributes if declared else np.full_like(rows.attributes, -1)
+    seen = Partition(rows.ids, rows.labels, attributes, rows.clusters)
+    return View(seen, split.table.groups, declared, method.name, seed)
 
 
 def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -184,6 +206,8 @@ def _initial(spec: Any, split: OpenSplit, images: NDArray[np.uint8], runtime: Ru
     mean, std = channel_statistics(images)
     network = {**spec["network"], "seed": spec["seed"], "mean": mean, "std": std}
     weights = runtime.weights if network["weights_sha256"] else None
+    if weights is not None:
+        _check_unchanged(weights, network["weights_sha256"])
     return build(network, len(split.table.groups.classes), weights=weights)
 
 
@@ -212,11 +236,30 @@ def prepare_torch(runtime: Runtime) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
+def _check_unchanged(path: Path, sha256: str) -> None:
+    if not path.is_file() or file_sha256(path) != sha256:
+        raise SpurbenchError(f"{path} changed since the plan was made. Run again.")
+
+
+def without_nan(value: Any) -> Any:
+    """A method's notes with numbers that JSON has not (NaN, infinity) as None.
+
+    >>> without_nan({"loss": [float("nan"), 1.0]})
+    {'loss': [None, 1.0]}
+    """
+    if isinstance(value, dict):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return finite(value) if isinstance(value, float) else value
+
+
 def import_weights(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
     """Take a checkpoint of the user's as the model, after checking that it fits the network."""
     from safetensors.torch import load_file, save_file
 
     path = Path(stage.place["weights"])
+    _check_unchanged(path, str(stage.spec["sha256"]))
     try:
         state = load_file(path)
     except Exception as error:
@@ -306,14 +349,17 @@ def compute(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
     arrays, notes = getattr(method, spec["function"])(view, *inputs)
     write_arrays(folder / ARRAYS, {name: np.asarray(array) for name, array in arrays.items()})
     progress(1, 1)
-    return {"notes": notes}
+    return {"notes": without_nan(notes)}
 
 
 def collect(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
     """Let an evaluator collect what it needs of the model."""
     spec: Any = stage.spec
     model, pixels, logits = stage.parents
-    evaluator_class = Registry(runtime.plugin_files).find("evaluator", spec["evaluator"]).load()
+    plugin = Registry(runtime.plugin_files).find("evaluator", spec["evaluator"])
+    evaluator_class = plugin.load()
+    if plugin.sha256 != spec["code"]:
+        raise SpurbenchError(f"The file of evaluator {plugin.name!r} changed since the plan was made. Run again.")
     evaluator = evaluator_class(evaluator_class.Parameters.model_validate(spec["parameters"]))
     split = split_of(stage, runtime)
     predictions = predictions_of(split, spec["partition"], runtime.artifacts.arrays(logits.key)["logits"], {})

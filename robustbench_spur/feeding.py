@@ -69,11 +69,16 @@ class Feed:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, rows: torch.Tensor) -> torch.Tensor:
-        """Images of these rows as uint8 on the device, shape (b, channels, height, width)."""
+    def take(self, rows: torch.Tensor, on_device: torch.Tensor | None = None) -> torch.Tensor:
+        """Images of these rows as uint8 on the device, shape (b, channels, height, width).
+
+        Args:
+            rows: on the CPU: reading them from the device would wait for it.
+            on_device: the same rows on the device, where they are there already.
+        """
         if self._resident is not None:
-            return self._resident[rows]
-        block = torch.from_numpy(np.ascontiguousarray(self.images[rows.cpu().numpy()]))
+            return self._resident[rows.to(self.device) if on_device is None else on_device]
+        block = torch.from_numpy(np.ascontiguousarray(self.images[rows.numpy()]))
         if self.device.type == "cuda":
             block = block.pin_memory()
         return block.to(self.device, non_blocking=True)
@@ -81,7 +86,7 @@ class Feed:
     def batches(self, size: int) -> Iterator[torch.Tensor]:
         """All images in order, as floats in [0, 1], in batches."""
         for start in range(0, len(self), size):
-            rows = torch.arange(start, min(start + size, len(self)), device=self.device)
+            rows = torch.arange(start, min(start + size, len(self)))
             yield to_unit(self.take(rows))
 
 

@@ -6,9 +6,11 @@ work: it says which stages there are and what each one needs, so that stages whi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from robustbench_spur.parameters import Hyperparameters, Settings, Training
 from robustbench_spur.stage import Stage
+from robustbench_spur.store import content_hash, file_sha256
 from robustbench_spur.types import Groups, HiddenError, Partition, SpurbenchError
 
 if TYPE_CHECKING:
@@ -211,6 +214,12 @@ class Method:
     def fit(self, task: Task) -> Stage:
         """The stages of the method; the last one is the model. Plain training unless overridden."""
         return task.train(self)
+
+
+def code_of(method: type[Method]) -> str:
+    """Hash of the files that define a method's class and the methods that it builds on."""
+    files = [inspect.getsourcefile(one) for one in method.__mro__ if issubclass(one, Method) and one is not Method]
+    return content_hash([file_sha256(Path(path)) for path in files if path])
 
 
 class Task:

@@ -125,6 +125,11 @@ class Settings(BaseModel):
             ) from None
 
 
+BUDGET = ("epochs", "batch_size")
+"""Fields of :class:`Training` that say how much work a method may do. Its own settings may change the others (a weight decay
+that it needs, say) and still be ranked; these only off the board."""
+
+
 class Hyperparameters(Settings):
     """Base of a method's own settings. A field named like one of :class:`Training` overrides that one for the method."""
 

@@ -20,7 +20,7 @@ from robustbench_spur.parameters import Training
 from robustbench_spur.record import ROWS, ErrorPart, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.request import Request as Request
-from robustbench_spur.request import check_settings, configure, hash_of, in_a_line, seeds_of, setup_of
+from robustbench_spur.request import check_settings, configure, hash_of, in_a_line, make_method, seeds_of, setup_of
 from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split
@@ -179,12 +179,12 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if ALL not in request.methods:
         plugins = [registry.find("method", name) for name in dict.fromkeys(request.methods)]
         for plugin in plugins:
-            _check_method(plugin)
+            make_method(plugin, {}, Training())
         return plugins, {}
     working, broken = [], {}
     for plugin in registry.entries("method"):
         try:
-            _check_method(plugin)
+            make_method(plugin, {}, Training())
         except SpurbenchError as error:
             broken[plugin.name] = str(error)
         else:
@@ -192,17 +192,6 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     if not working:
         raise SpurbenchError("Expected a method that is in order, found none. Run: spurbench list methods --check")
     return working, broken
-
-
-def _check_method(plugin: Plugin) -> None:
-    """Load a method and make it with its defaults."""
-    loaded = plugin.load()
-    try:
-        loaded(loaded.Hyperparameters.parse({}, plugin.name).resolved(Training()))
-    except SpurbenchError:
-        raise
-    except Exception as error:  # other people's constructors
-        raise SpurbenchError(f"method {plugin.name!r} is broken: {in_a_line(error)} ({plugin.where})") from error
 
 
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
@@ -250,6 +239,10 @@ def _splits(
             if not ref.embedded and ref.dataset not in request.data:
                 skipped[ref.full] = f"no data: give --data {ref.dataset}=PATH"
         texts = [ref.full for ref in refs if ref.full not in skipped]
+        if not texts:
+            raise SpurbenchError(
+                f"Board {manifest.board} has no split whose data are present. Give --data DATASET=PATH."
+            )
     found = {text: parse_split(text, registry) for text in texts}
     _check_split_settings(request, found)
     found = {t: parse_split(t, registry, _known_settings(ref, request.split_settings)) for t, ref in found.items()}

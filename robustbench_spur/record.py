@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.stage import ENGINE_VERSION
 from robustbench_spur.store import content_hash, file_sha256, read_arrays, replacing, write_arrays
 from robustbench_spur.types import Groups, SpurbenchError
 
@@ -116,6 +117,8 @@ class Identity(Part):
     training: dict[str, Any]
     selection: str
     board: str
+    numerics: dict[str, Any] = Field(default_factory=dict, description="kind of device, precision of training")
+    engine: int = Field(default=ENGINE_VERSION, description="version of the training loop")
 
     @property
     def sha256(self) -> str:
@@ -137,7 +140,7 @@ class Record(Part):
     method: MethodPart
     split: SplitPart | None = Field(description="None where the data could not be read")
     network: NetworkPart
-    training: dict[str, Any] = Field(description="the budget as the cell used it")
+    training: dict[str, Any] = Field(description="the budget as the last training of the cell used it")
     selection: str
     selected_epoch: int | None = None
     seed: int
@@ -163,7 +166,7 @@ class Record(Part):
     predictions: PredictionsPart | None = None
     model: str | None = Field(default=None, description="key of the stage that is the model")
     provenance: dict[str, Any]
-    started: str
+    started: str = Field(description="when the plan was made")
     finished: str
 
 
@@ -266,7 +269,3 @@ class RecordStore:
         if file_sha256(path) != record.predictions.sha256:
             raise SpurbenchError(f"{path} was changed after it was written. Run the cell again with --again.")
         return read_arrays(path)
-
-    def latest(self) -> dict[str, Record]:
-        """The newest record of every cell."""
-        return {record.cell: record for record in self}

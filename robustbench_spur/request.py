@@ -68,7 +68,7 @@ class Request:
     home: Home = field(default_factory=Home.default)
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """Kind and first line of an error that comes from other people's code."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(".: ")
 
@@ -91,14 +91,25 @@ def setup_of(request: Request, manifest: Manifest, split: OpenSplit) -> Setup:
     if size not in IMAGE_SIZES:
         raise SpurbenchError(f"Expected an image size from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]} pixels, found {size}.")
     pretrained = board.pretrained if request.pretrained is None else request.pretrained
+    backbone = board.backbone if request.backbone is None else request.backbone
     setup = Setup(
-        backbone=board.backbone if request.backbone is None else request.backbone,
+        backbone=_tagged(backbone) if pretrained and request.weights is None else backbone,
         image_size=size,
         pretrained=pretrained and request.weights is None,
         training=board.training,
     )
     _check_network(setup, dataset.channels)
     return setup
+
+
+def _tagged(backbone: str) -> str:
+    """The name with the tag of its published weights: which those are changes with timm's version otherwise."""
+    import timm
+
+    if "." in backbone or not timm.is_model_pretrained(backbone):
+        return backbone
+    published = timm.get_pretrained_cfg(backbone)
+    return f"{backbone}.{published.tag}" if published is not None and published.tag else backbone
 
 
 def _check_network(setup: Setup, channels: int) -> None:
@@ -152,23 +163,32 @@ def configure(request: Request, plugin: Plugin, training: Training) -> tuple[Tra
     Raises:
         SpurbenchError: a value out of range or of the wrong type, an unknown preset, or a broken method.
     """
-    method_class = plugin.load()
-    fields = method_class.Hyperparameters.model_fields
+    fields = plugin.load().Hyperparameters.model_fields
     given = dict(_preset(request, plugin))
     given |= {name: value for name, value in request.settings.items() if name in fields}
     changes = {n: v for n, v in request.settings.items() if n in Training.model_fields and n not in fields}
     training = Training.parse({**training.model_dump(), **changes}, "training") if changes else training
+    method, own = make_method(plugin, given, training)
+    shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
+    return training, method, {**own, **shared}
+
+
+def make_method(plugin: Plugin, given: Mapping[str, Any], training: Training) -> tuple[Any, dict[str, Any]]:
+    """A method with its settings, shares of the budget worked out, and those of them that were given.
+
+    Raises:
+        SpurbenchError: a value out of range or of the wrong type, or a broken method.
+    """
+    method_class = plugin.load()
     try:
         parsed = method_class.Hyperparameters.parse(given, plugin.name)
         hyper = parsed.resolved(training)
         method = method_class(type(hyper).parse(hyper.model_dump(), plugin.name))
     except SpurbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # other people's constructors
         raise SpurbenchError(f"method {plugin.name!r} is broken: {in_a_line(error)} ({plugin.where})") from error
-    own = {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
-    shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
-    return training, method, {**own, **shared}
+    return method, {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
 
 
 def _preset(request: Request, plugin: Plugin) -> Mapping[str, Any]:

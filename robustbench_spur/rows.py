@@ -90,6 +90,7 @@ class Row:
             "track": record.track,
             "backbone": record.network.backbone,
             "image_size": record.network.image_size,
+            "device": record.identity.numerics.get("device"),
             "selection": record.selection,
             "settings": record.method.given,
             "tier": TIER,
@@ -113,13 +114,17 @@ class Latest:
     def __init__(self, records: Iterable[Record]) -> None:
         self._codes: dict[str, tuple[int, str]] = {}
         self._tables: dict[str, str] = {}
+        self._engine = 0
         for record in records:
             self._codes[record.method.name] = _code(record)
+            self._engine = max(self._engine, record.identity.engine)
             self._tables[record.identity.split["name"]] = record.identity.split["sha256"]
 
     def outdated(self, record: Record) -> str:
         """Why a record may not stand beside the newest ones; empty where it may."""
         code, now = _code(record), self._codes[record.method.name]
+        if record.identity.engine != self._engine:
+            return f"engine v{record.identity.engine}, run since with v{self._engine}"
         if code[0] != now[0]:
             return f"method v{code[0]}, run since as v{now[0]}"
         if code != now:

@@ -14,6 +14,7 @@ from robustbench_spur.cell import CellSpec, Stages
 from robustbench_spur.engine import predictions_of
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.executor import Executor, LocalExecutor, Outcome, describe_error
+from robustbench_spur.parameters import BUDGET
 from robustbench_spur.plan import Plan, PlannedCell
 from robustbench_spur.provenance import provenance
 from robustbench_spur.record import Record, RecordStore, SplitPart, StagePart, predictions_arrays
@@ -22,6 +23,7 @@ from robustbench_spur.scoring import Scorer, as_json, load_evaluators
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage, in_order
 from robustbench_spur.store import canonical
+from robustbench_spur.types import PARTITIONS
 
 
 class Watcher(Protocol):
@@ -137,13 +139,13 @@ def make_record(cell: PlannedCell, plan: Plan, records: RecordStore, outcomes: M
         method=spec.method_part(),
         split=_split_part(spec.split, body.pop("pixel_means", {})),
         network=spec.network_part(body.pop("parameters", None)),
-        training=spec.training.model_dump(mode="json"),
+        training=spec.used_training.model_dump(mode="json"),
         selection=spec.selection,
         seed=spec.seed,
         track=spec.track,
         off_board=off_board(spec, degenerate=cell.degenerate),
         degenerate=cell.degenerate,
-        training_partitions=spec.training_partitions,
+        training_partitions=trained_on(cell),
         evaluators={pin.name: {"version": pin.version, "parameters": pin.parameters} for pin in spec.evaluators},
         stages=parts,
         cost=_total_cost(parts),
@@ -200,7 +202,7 @@ def off_board(spec: CellSpec, *, degenerate: bool) -> tuple[str, ...]:
         found.append(f"split {spec.split.ref.full} v{spec.split.ref.plugin.version} has another table than the board's")
     if setup is not None:
         own = {"backbone": spec.backbone, "image_size": spec.image_size, "pretrained": spec.pretrained}
-        own |= spec.training.model_dump()
+        own |= {**spec.training.model_dump(), **{name: getattr(spec.used_training, name) for name in BUDGET}}
         board = {**setup.model_dump(), **setup.training.model_dump()}
         found += [f"{name}={value}" for name, value in own.items() if value != board[name]]
     default = type(spec.method.hyper)().resolved(spec.training).model_dump(mode="json")
@@ -212,6 +214,14 @@ def off_board(spec: CellSpec, *, degenerate: bool) -> tuple[str, ...]:
     found += [f"checkpoint for {name}" for name in spec.checkpoints]
     found += ["forced where it is not applicable"] if degenerate else []
     return tuple(found)
+
+
+def trained_on(cell: PlannedCell) -> tuple[str, ...]:
+    """Partitions that the model was made from: their metrics are training metrics."""
+    if cell.stages is None:
+        return cell.spec.training_partitions
+    seen = {str(stage.spec["on"]) for stage in cell.stages.model.ancestry() if stage.kind == "compute"}
+    return tuple(name for name in PARTITIONS if name == "train" or name in seen)
 
 
 def _about(stages: Stages, runtime: Runtime) -> dict[str, Any]:
@@ -240,7 +250,9 @@ def _total_cost(parts: list[StagePart]) -> dict[str, float]:
         for name in ("wall_seconds", "cpu_seconds")
     }
     peaks = [part.cost["peak_memory_bytes"] for part in parts]
-    return {**totals, "peak_memory_bytes": max(peaks, default=0.0)}
+    device = [part.cost["peak_device_bytes"] for part in parts if "peak_device_bytes" in part.cost]
+    most = {"peak_memory_bytes": max(peaks, default=0.0), **({"peak_device_bytes": max(device)} if device else {})}
+    return {**totals, **most}
 
 
 def _pixel_means(stages: Stages, runtime: Runtime) -> dict[str, list[list[float]]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from robustbench_spur import statistics
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin, Manifest
@@ -20,6 +21,8 @@ from robustbench_spur.store import Store, content_hash, file_sha256, write_array
 from robustbench_spur.types import Estimate, SpurbenchError, nearest
 
 Floats = NDArray[np.float64]
+STATISTICS = file_sha256(Path(statistics.__file__))
+"""Hash of the code that resamples: values that were kept are of one version of it."""
 
 
 def load_evaluators(registry: Registry, pins: tuple[EvaluatorPin, ...]) -> list[Evaluator]:
@@ -141,7 +144,7 @@ class Scorer:
         parameters = evaluator.parameters.model_dump(mode="json")
         code, groups, bootstrap = code_sha256(evaluator), predictions.groups, self.bootstrap.model_dump(mode="json")
         universe = [groups.names, groups.attribute]
-        key = content_hash([name, evaluator.name, code, parameters, universe, bootstrap, block, metric])
+        key = content_hash([name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metric])
         if not self.cache.has(key):
             with self.cache.making(key) as (folder, _):
                 write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metric))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +92,6 @@ class OpenSplit:
     def sha256(self) -> str:
         """Identity of the table."""
         return self.table.sha256()
-
-
-@lru_cache(maxsize=8)
-def _open_cached(key: str, files: tuple[Path, ...], path: Path | None) -> OpenSplit:
-    spec = json.loads(key)
-    plugin = Registry(files).find("dataset", spec["dataset"])
-    if plugin.version != spec["version"]:
-        raise SpurbenchError(f"Expected dataset {plugin.name!r} v{spec['version']}, found v{plugin.version}.")
-    return SplitRef(plugin, spec["split"], spec["rho"], spec["parameters"]).open(path)
-
-
-def open_split(spec: Mapping[str, Any], files: tuple[Path, ...], path: Path | None) -> OpenSplit:
-    """Open the split that a stage names; tables are kept for the process."""
-    names = ("dataset", "version", "split", "rho", "parameters")
-    return _open_cached(canonical({name: spec[name] for name in names}), files, path)
 
 
 def parse_parameters(plugin: Plugin, plugin_class: Any, given: Mapping[str, Any]) -> Any:

@@ -86,6 +86,7 @@ class Run:
         self.steps = len(self.view) // self.batch_size
         self.history: list[dict[str, Any]] = []
         self.average = Average(self.training.averaging)
+        self._written: set[int] = set()
 
     def fit(self, progress: Progress) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], int]:
         """Train up to the budget's epochs, from the last checkpoint if there is one.
@@ -144,13 +145,15 @@ class Run:
         progress: Progress,
     ) -> float:
         """One pass; the mean loss is read from the device once, at its end."""
-        order = torch.from_numpy(epoch_order(len(self.view), sampling, self.seed, epoch)).to(self.device)
+        order = torch.from_numpy(epoch_order(len(self.view), sampling, self.seed, epoch))
+        on_device = order.to(self.device)
         self.model.train()
         total = torch.zeros((), device=self.device)
         for step in range(self.steps):
             positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size, device=self.device)
-            rows = order[positions]
-            images = to_unit(augment(feed.take(rows), positions, self.augmentations, self.seed, epoch))
+            drawn = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            rows = on_device[drawn]
+            images = to_unit(augment(feed.take(order[drawn], rows), positions, self.augmentations, self.seed, epoch))
             batch = Batch(images, labels[rows], rows, attributes[rows], self.view)
             done = epoch * self.steps + step
             set_learning_rate(optimizer, self._learning_rate(done, epochs * self.steps))
@@ -237,12 +240,14 @@ class Run:
         """Write this epoch's weights, then the state to go on from: in this order, so that neither is ever missed."""
         weights = _on_cpu(self.model.state_dict())
         _dump(self._weights_file(epoch), weights | _on_cpu(self.average.tensors), {})
+        self._written.add(epoch)
         size = sum(value.numel() * value.element_size() for value in weights.values())
         if size * self.training.epochs > KEEP_BYTES:
             keep = {epoch, 1 + int(np.argmax([entry["validation_accuracy"] for entry in self.history]))}
-            for path in self.folder.glob("epoch-*.safetensors"):
-                if int(path.stem.split("-")[1]) not in keep:
-                    path.unlink(missing_ok=True)
+            # only what this run wrote: another process may be on the same way
+            for old in self._written - keep:
+                self._weights_file(old).unlink(missing_ok=True)
+            self._written &= keep
         tensors = {f"model.{name}": value for name, value in weights.items()}
         tensors |= {f"state.{name}": value for name, value in _on_cpu(self.method.state).items()}
         tensors |= {f"average.{name}": value for name, value in _on_cpu(self.average.tensors).items()}

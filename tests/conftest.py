@@ -43,6 +43,14 @@ class Ended:
         return rows
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that names no home never writes into the user's own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SPURBENCH_HOME", str(tmp_path_factory.mktemp("nobody") / "home"))
+        yield
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty home, which is the default one while the test runs."""

@@ -43,8 +43,6 @@ ALLOWED_WORDS = {
     ("cli/__init__.py", "clean"): "the verb, not the split",
     ("cli/cache.py", "clean"): "the verb, not the split",
     ("cli/options.py", "erm"): "an example in a help text",
-    ("api.py", "worst_group"): "default of evaluate(), which needs predictions alone",
-    ("api.py", "ece"): "default of evaluate(), which needs predictions alone",
 }
 """Names of plugins and metrics that the core may write, by file, with the reason."""
 

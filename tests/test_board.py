@@ -502,8 +502,8 @@ def test_json_has_the_same_keys_in_every_row_and_null_where_nothing_is_known(
     text = json.dumps(rows, allow_nan=False)
     assert json.loads(text) == rows
     fixed = {
-        "method", "split", "seeds", "track", "backbone", "image_size", "selection", "settings", "tier", "status", "reason",
-        "rank", "rank_high", "config_hash", "difference_from_baseline",
+        "method", "split", "seeds", "track", "backbone", "image_size", "device", "selection", "settings", "tier", "status",
+        "reason", "rank", "rank_high", "config_hash", "difference_from_baseline",
     }  # fmt: skip
     for row in rows:
         assert set(row) == fixed | {column.name for column in make_manifest().columns}

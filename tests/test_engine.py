@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def silent(*_: Any) -> None:
 
 def find(plan: Any, kind: str, title: str = "", **spec: Any) -> Stage:
     """The first stage of a kind with a text in its title and these values in its spec."""
-    fits = (s for s in plan.stages() if s.kind == kind and title in s.title)
+    fits: Iterator[Stage] = (s for s in plan.stages() if s.kind == kind and title in s.title)
     return next(s for s in fits if all(s.spec.get(name) == value for name, value in spec.items()))
 
 
@@ -272,7 +273,7 @@ class Mine(ERM):
     [
         ("{'weight': np.zeros((3, 128)), 'bias': np.zeros(2)}, {}", "weight of shape (2, 128), found (3, 128)"),
         ("{'weight': np.array([object()])}, {}", "array 'weight' holds Python objects"),
-        ("{'weight': np.zeros((2, 128)), 'bias': np.zeros(2)}, {'a note': float('nan')}", "not JSON compliant"),
+        ("{'weight': np.zeros((2, 128)), 'bias': np.zeros(2)}, {'a note': object()}", "not JSON serializable"),
         ("{'groups': view.groups}, {}", "mine read group labels that it did not declare"),
         ("{'attributes': view.attributes}, {}", "mine read group labels that it did not declare"),
         ("__import__('sys').exit(3)", "3"),

@@ -292,7 +292,7 @@ class Mine(Method):
     ("text", "message"),
     [
         ("import nothing_of_this_name\n" + CLASS, "'mine' is broken: ModuleNotFoundError"),
-        (CLASS + "    every_group_in = tuple(['train'])\n", "Write it as a literal"),
+        (CLASS + "    every_group_in = tuple(['train'])\n", "as a literal"),
         ("class Mine:\n    name = 'mine'\n    version = 1\n", "does not derive from robustbench_spur.method.Method"),
         (
             CLASS + "    def __init__(self, hyper): raise ValueError('no luck')\n",

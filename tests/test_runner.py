@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import robustbench_spur as rs
 from robustbench_spur import engine
 from robustbench_spur.api import Quiet
 from robustbench_spur.board import build_board
@@ -81,7 +82,12 @@ def test_jtt_identifies_with_erms_checkpoints(
     carry_out(request_for(methods="erm"))
     trained: list[str] = []
     epoch = Run._epoch
-    monkeypatch.setattr(Run, "_epoch", lambda run, *rest: trained.append(run.method.name) or epoch(run, *rest))
+
+    def spy(run: Run, *rest: Any) -> Any:
+        trained.append(run.method.name)
+        return epoch(run, *rest)
+
+    monkeypatch.setattr(Run, "_epoch", spy)
     executed.clear()
     (record,) = carry_out(request_for(methods="jtt"))
     assert "train: train erm, 1 epochs, seed 0" in executed
@@ -562,6 +568,37 @@ def test_dfr_notes_its_tuning_and_trains_on_adapt(by_name: dict[Any, Record]) ->
     assert scores[str(notes["strength"])] == max(scores.values())
     assert record.training_partitions == ("train", "adapt")
     assert by_name["erm", "phantom/field@0.95"].training_partitions == ("train",)
+
+
+# real images
+
+DATA = Path(os.environ.get("SPURBENCH_TEST_DATA", CHECKOUT / ".." / "shared" / "data"))
+REAL = {
+    "digits/colour@0.95": (DATA / "mnist", {"train_size": 400, "validation_size": 80, "adapt_per_group": 20}),
+    "xray/tag@0.95": (DATA / "pneumoniamnist" / "pneumoniamnist_union.npz", {}),
+}
+
+
+@pytest.mark.parametrize("split", REAL)
+def test_real_images_run_end_to_end(home: Home, split: str) -> None:
+    path, settings = REAL[split]
+    if not path.exists():
+        pytest.skip(f"no data at {path}")
+    records = rs.run(
+        ["erm", "dfr"],
+        split,
+        settings={"epochs": 1},
+        split_settings=settings,
+        evaluators=["worst_group", "ece"],
+        data={split.split("/", maxsplit=1)[0]: path},
+        device="cpu",
+    )
+    for record in records:
+        assert (record.status, record.reason) == ("done", "")
+        assert record.split is not None
+        assert len(record.split.fingerprint) == 64
+        assert all(group["patients"] for group in record.split.counts["test"].values())
+    assert not [p for p in home.records.iterdir() if str(path.resolve()) in p.read_text()]
 
 
 # drafts

@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustbench_spur.registry import Registry
-from robustbench_spur.splitref import SplitRef, open_split, parse_split, split_names
+from robustbench_spur.splitref import SplitRef, parse_split, split_names
 from robustbench_spur.splits.base import RHOS
 from robustbench_spur.types import SpurbenchError
 
@@ -223,15 +222,7 @@ def test_the_table_follows_from_the_spec(draft: Path, registry: Registry, tmp_pa
     split = ref.open(tmp_path)
     assert len(split.table.partitions["train"]) == 6
     assert split.sha256 == split.table.sha256()
-    reopened = open_split({**ref.spec(), "sha256": "more", "other": np.nan}, (draft,), tmp_path)
-    assert reopened.sha256 == split.sha256
-    assert reopened is open_split(ref.spec(), (draft,), tmp_path)
-
-
-def test_a_dataset_of_another_version_is_refused(draft: Path, registry: Registry) -> None:
-    spec = {**parse_split("mine/main", registry).spec(), "version": 2}
-    with pytest.raises(SpurbenchError, match="Expected dataset 'mine' v2, found v3"):
-        open_split(spec, (draft,), None)
+    assert parse_split("mine/main", registry, {"size": 6}).open(tmp_path).sha256 == split.sha256
 
 
 def test_a_dataset_without_its_files_is_refused(registry: Registry) -> None:

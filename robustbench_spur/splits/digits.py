@@ -3,10 +3,10 @@
 A digit x of class y (0: digits 0 to 4, 1: digits 5 to 9) is written into the channel of its colour a, the other
 channel stays zero; a = y for a share rho of each class in train and validation.
 
-Source: Arjovsky et al. 2019, "Invariant Risk Minimization" (arXiv 1907.02893), section 5.1; 14 x 14 pixels in two
+Source: Arjovsky et al. 2019, "Invariant Risk Minimization" (arXiv 1907.02893), section 5.2; 14 x 14 pixels in two
 channels as there. The images are MNIST (LeCun, Cortes and Burges).
-Deviations: exact conflict counts in place of coin flips; no label noise by default (25 % there); class 1 is 5 to 9
-(there 0 to 4); one training environment, not two.
+Deviations: exact conflict counts in place of coin flips; no label noise by default (25 % there); one training
+environment, not two.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Digits(Dataset):
     image_sizes = (14,)
     channels = 2
     augmentations = ()
-    source = "MNIST (LeCun, Cortes and Burges 1998); Colored MNIST: Arjovsky et al. 2019, arXiv 1907.02893, section 5.1"
+    source = "MNIST (LeCun, Cortes and Burges 1998); Colored MNIST: Arjovsky et al. 2019, arXiv 1907.02893, section 5.2"
     licence = "MNIST: CC BY-SA 3.0"
     Parameters = DigitsParameters
 
