@@ -114,6 +114,8 @@ class Settings(BaseModel):
         for name in given:
             if name not in cls.model_fields:
                 raise SpurbenchError(f"{owner} has no setting {name!r}. {nearest(name, list(cls.model_fields))}")
+            if isinstance(given[name], bool) and cls.model_fields[name].annotation in (int, float):
+                raise SpurbenchError(f"Setting {name}={given[name]} of {owner}: input should be a number.")
         try:
             return cls.model_validate(dict(given))
         except ValidationError as error:

@@ -11,20 +11,27 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.literals import PluginSource, read_plugins
 from robustbench_spur.types import SpurbenchError, nearest
 
 PACKAGE = "robustbench_spur"
+PartitionName = Literal["train", "validation", "adapt", "test"]
 BUILT_IN, DRAFT = "built-in", "file"
 """Origins of plugins that belong to no distribution."""
+SETTINGS = {"method": "Hyperparameters", "evaluator": "Parameters", "dataset": "Parameters"}
+"""Name of the settings class of a plugin of each kind."""
 FOLDERS = {"method": "methods", "evaluator": "evaluators", "dataset": "splits"}
 """Kind of plugin, and the name of its package, entry-point group and list."""
 CONTRACTS = {
@@ -33,6 +40,53 @@ CONTRACTS = {
     "dataset": (f"{PACKAGE}.splits.base", "Dataset"),
 }
 """Module and name of the class that a plugin of each kind derives from."""
+NAME = re.compile("[a-z][a-z0-9_]*")
+"""What a plugin may be called: names are parts of file names, of options and of pages."""
+
+
+class _Literals(BaseModel):
+    """What a class states, as the source has it."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    version: int = Field(ge=0)
+    summary: str = ""
+    source: str = ""
+
+
+class _MethodLiterals(_Literals):
+    needs: tuple[Literal["validation_attributes", "train_attributes", "adapt", "shortcut"], ...] = ()
+    every_group_in: tuple[PartitionName, ...] = ()
+    presets: dict[str, dict[str, Any]] = {}
+
+
+class _EvaluatorLiterals(_Literals):
+    metrics: dict[str, Metric]
+    collects: tuple[str, ...] = ()
+    partitions: tuple[PartitionName, ...] = ()
+
+
+class _DatasetLiterals(_Literals):
+    splits: dict[str, str] = Field(min_length=1)
+    aliases: dict[str, str] = {}
+    tied: tuple[str, ...] = ()
+    rhos: tuple[float, ...] = ()
+    default_rho: float = 1.0
+    embedded: bool = False
+    image_size: int = Field(default=8, ge=8)
+    image_sizes: tuple[int, ...] = ()
+    channels: int = Field(default=1, ge=1)
+    augmentations: tuple[Literal["horizontal_flip", "shift"], ...] = ()
+    licence: str = ""
+
+
+LITERALS: dict[str, type[_Literals]] = {
+    "method": _MethodLiterals,
+    "evaluator": _EvaluatorLiterals,
+    "dataset": _DatasetLiterals,
+}
+"""Types of what is believed of the source without running it."""
 STATED = {
     "method": ("name", "version", "needs", "every_group_in", "presets"),
     "evaluator": ("name", "version", "metrics", "collects", "partitions"),
@@ -109,6 +163,11 @@ class Plugin:
             raise SpurbenchError(
                 f"{self.where} was read as a {self.kind}, but the class does not derive from {module}.{base}."
                 " An evaluator states its metrics, a dataset its splits."
+            )
+        settings = getattr(loaded, SETTINGS[self.kind])
+        if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+            raise SpurbenchError(
+                f"{self.where} states {SETTINGS[self.kind]} = {settings!r}, which is no settings class."
             )
         for attribute in STATED[self.kind]:
             meant, default = getattr(loaded, attribute, None), getattr(contract, attribute, None)
@@ -219,12 +278,12 @@ class Registry:
 
     def _drafts(self, kind: str) -> Iterator[Plugin]:
         for path in self.files:
-            found = [plugin for each in FOLDERS for plugin in _read(each, path, DRAFT, "")]
-            sound = [plugin for plugin in found if plugin.source is not None]
-            if sound:
-                yield from (plugin for plugin in sound if plugin.kind == kind)
+            found = {each: _read(each, path, DRAFT, "") for each in FOLDERS}
+            unread = [plugins[0] for plugins in found.values() if plugins and plugins[0].source is None]
+            if any(found.values()) and len(unread) < len(FOLDERS):
+                yield from found[kind]
             elif kind == _meant_kind(path):
-                reason = found[0].reason if found else "no class in it states a name and a version"
+                reason = unread[0].reason if unread else "no class in it states a name and a version"
                 yield Plugin(kind, path.stem, DRAFT, path, "", None, reason)
 
 
@@ -234,11 +293,20 @@ def _read(kind: str, path: Path, origin: str, module: str) -> list[Plugin]:
         sources = read_plugins(path)
     except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
         return [Plugin(kind, path.stem, origin, path, module, None, _in_one_line(error))]
-    return [
-        Plugin(kind, str(source.literals["name"]), origin, path, module, source)
-        for source in sources
-        if source.kind == kind
-    ]
+    return [_plugin(source, origin, path, module) for source in sources if source.kind == kind]
+
+
+def _plugin(source: PluginSource, origin: str, path: Path, module: str) -> Plugin:
+    """A plugin, which is broken where its class states something else than its kind has."""
+    name = str(source.literals["name"])
+    try:
+        LITERALS[source.kind].model_validate(source.literals)
+    except ValidationError as error:
+        first = error.errors()[0]
+        attribute = ".".join(map(str, first["loc"]))
+        reason = f"line {source.line} states {attribute} = {first['input']!r}: {first['msg'].lower()}, as a literal"
+        return Plugin(source.kind, name if NAME.fullmatch(name) else path.stem, origin, path, module, None, reason)
+    return Plugin(source.kind, name, origin, path, module, source)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -160,6 +160,12 @@ class Scorer:
             self.bootstrap.seed,
             first=block * self.bootstrap.replicates,
         )
+        for one, array in values.items():
+            if array.shape != (self.bootstrap.replicates,):
+                raise SpurbenchError(
+                    f"Expected {self.bootstrap.replicates} values of {one} from evaluator {evaluator.name!r}, found shape"
+                    f" {array.shape}."
+                )
         return values if metric is None else {metric: values[metric]}
 
     def score(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Estimate]:

@@ -172,7 +172,7 @@ def _find(body: str, registry: Registry) -> tuple[Plugin, str]:
         return plugin, resolved
     owners = [(p, r) for p in registry.entries("dataset") if (r := _resolve(p, body)) is not None]
     embedded = [owner for owner in owners if owner[0].literal("embedded", False)]
-    chosen = embedded or owners
+    chosen = [owner for owner in embedded if owner[0].origin == "built-in"] or embedded or owners
     if len(chosen) == 1:
         return chosen[0]
     known = [f"{p.name}/{split}" for p in registry.entries("dataset") for split in split_names(p)]

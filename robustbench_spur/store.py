@@ -7,12 +7,16 @@ import hashlib
 import json
 import secrets
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from robustbench_spur.types import SpurbenchError
 
 DONE = "done.json"
 
@@ -107,6 +111,14 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an npz file without pickle."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """Read an npz file without pickle.
+
+    Raises:
+        SpurbenchError: the file is damaged.
+    """
+    try:
+        # opened here: numpy leaves a file open that it cannot read
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SpurbenchError(f"Expected arrays in {path}, found it damaged ({error}). Run: spurbench clean") from error

@@ -42,6 +42,7 @@ A package stands for all its modules; a module of it that is named itself has it
 ALLOWED_WORDS = {
     ("cli/__init__.py", "clean"): "the verb, not the split",
     ("cli/cache.py", "clean"): "the verb, not the split",
+    ("store.py", "clean"): "the verb, not the split",
     ("cli/options.py", "erm"): "an example in a help text",
 }
 """Names of plugins and metrics that the core may write, by file, with the reason."""

@@ -199,3 +199,9 @@ def test_every_other_field_is_part_of_a_trajectory(name: str) -> None:
 def test_budgets_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(SpurbenchError, match=f"Setting {next(iter(wrong))}="):
         Training.parse(wrong, "the training budget")
+
+
+@pytest.mark.parametrize("name", ["epochs", "learning_rate"])
+def test_a_truth_value_is_no_number(name: str) -> None:
+    with pytest.raises(SpurbenchError, match=f"Setting {name}=True of training: input should be a number"):
+        Training.parse({name: True}, "training")

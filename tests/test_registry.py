@@ -282,20 +282,18 @@ def test_the_defaults_of_the_contract_need_not_be_stated(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("line", "stated", "meant"),
+    ("line", "stated", "kind"),
     [
-        ("version = 1 + 1", "'1 + 1'", "2"),
-        ("needs = tuple(['adapt'])", "\"tuple(['adapt'])\"", "('adapt',)"),
-        ("every_group_in = EVERYWHERE", "'EVERYWHERE'", "('train', 'adapt')"),
-        ("presets = {'paper': dict(epochs=3)}", "\"{'paper': dict(epochs=3)}\"", "{'paper': {'epochs': 3}}"),
+        ("version = 1 + 1", "'1 + 1'", "integer"),
+        ("needs = tuple(['adapt'])", "\"tuple(['adapt'])\"", "tuple"),
+        ("every_group_in = EVERYWHERE", "'EVERYWHERE'", "tuple"),
+        ("presets = {'paper': dict(epochs=3)}", "\"{'paper': dict(epochs=3)}\"", "dictionary"),
     ],
 )
-def test_an_attribute_that_is_no_literal_is_refused(tmp_path: Path, line: str, stated: str, meant: str) -> None:
+def test_an_attribute_that_is_no_literal_is_refused(tmp_path: Path, line: str, stated: str, kind: str) -> None:
     text = f"_, EVERYWHERE = 0, ('train', 'adapt')\n{METHOD}    {line}\n"
-    expected = (
-        f"draft.py:3 states {line.partition(' = ')[0]} = {stated} but the class has {meant}. Write it as a literal."
-    )
-    assert refused(tmp_path, text) == expected
+    reason = f"states {line.partition(' = ')[0]} = {stated}: input should be a valid {kind}, as a literal"
+    assert reason in refused(tmp_path, text)
 
 
 def test_an_attribute_that_is_changed_after_the_class_is_refused(tmp_path: Path) -> None:
@@ -339,3 +337,48 @@ def test_nothing_is_run_by_listing_or_finding(tmp_path: Path) -> None:
     assert not ran.exists()
     found.load()
     assert ran.exists()
+
+
+STATING = {
+    "method": "from robustbench_spur.method import Method\nclass A(Method):\n",
+    "evaluator": "from robustbench_spur.evaluators.base import Evaluator, Metric\nclass A(Evaluator):\n    metrics = {}\n",
+    "dataset": "from robustbench_spur.splits.base import Dataset\nclass A(Dataset):\n    splits = {'a': 'b'}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated", "reason"),
+    [
+        ("method", "name = 'a/b'", "states name = 'a/b': string should match pattern"),
+        ("method", "version = '1'", "states version = '1': input should be a valid integer"),
+        ("method", "needs = 'adapt'", "states needs = 'adapt': input should be a valid tuple"),
+        ("method", "needs = ('adpt',)", "states needs.0 = 'adpt': input should be 'validation_attributes'"),
+        ("method", "needs = 5", "states needs = 5: input should be a valid tuple"),
+        ("method", "every_group_in = ('trian',)", "states every_group_in.0 = 'trian'"),
+        ("method", "presets = {'a': 3}", "states presets.a = 3: input should be a valid dictionary"),
+        ("evaluator", "metrics = ['a']", "states metrics = ['a']: input should be a valid dictionary"),
+        ("evaluator", "collects = 'abc'", "states collects = 'abc': input should be a valid tuple"),
+        ("evaluator", "partitions = ('tst',)", "states partitions.0 = 'tst'"),
+        ("dataset", "splits = dict(a='b')", "input should be a valid dictionary"),
+        ("dataset", "tied = 'a'", "states tied = 'a': input should be a valid tuple"),
+        ("dataset", "image_size = '64'", "states image_size = '64': input should be a valid integer"),
+        ("dataset", "aliases = ['x']", "states aliases = ['x']: input should be a valid dictionary"),
+    ],
+)
+def test_a_class_that_states_something_of_another_type_is_broken(
+    tmp_path: Path, kind: str, stated: str, reason: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"{STATING[kind]}    name = 'mine'\n    version = 1\n    {stated}\n")
+    plugin = Registry((path,)).find(kind, "mine")
+    assert plugin.source is None
+    assert reason in plugin.reason
+    with pytest.raises(SpurbenchError, match=f"{kind} 'mine' is broken"):
+        plugin.load()
+
+
+def test_settings_that_are_no_class_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"{STATING['method']}    name = 'mine'\n    version = 1\n    Hyperparameters = 3\n")
+    with pytest.raises(SpurbenchError, match="states Hyperparameters = 3, which is no settings class"):
+        Registry((path,)).find("method", "mine").load()

@@ -26,6 +26,7 @@ from robustbench_spur.store import (
     replacing,
     write_arrays,
 )
+from robustbench_spur.types import SpurbenchError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6),
@@ -213,7 +214,7 @@ def test_python_objects_are_refused_and_nothing_is_written(tmp_path: Path, array
 
 def test_a_pickle_in_an_archive_is_not_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", bad=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(SpurbenchError, match="allow_pickle=False"):
         read_arrays(tmp_path / "arrays.npz")
 
 
@@ -243,3 +244,11 @@ def test_sizes_are_those_of_the_files_and_cleaning_keeps_what_cannot_be_made_aga
     assert home.clean() == 1 + 2 + 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["leaderboards", "predictions", "records"]
     assert home.clean() == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive at all"])
+def test_damaged_arrays_are_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(content)
+    with pytest.raises(SpurbenchError, match=r"arrays.npz, found it damaged \(.*\). Run: spurbench clean"):
+        read_arrays(path)
