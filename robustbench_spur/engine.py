@@ -19,7 +19,7 @@ from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
-from robustbench_spur.store import file_sha256, write_arrays
+from robustbench_spur.store import content_hash, file_sha256, write_arrays
 from robustbench_spur.types import Partition, SpurbenchError, finite
 
 Progress = Callable[[int, int], None]
@@ -170,7 +170,6 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
     import torch
     from safetensors.torch import save_file
 
-    from robustbench_spur.store import content_hash
     from robustbench_spur.training import Run
 
     spec: Any = stage.spec["trajectory"]
@@ -258,28 +257,28 @@ def import_weights(stage: Stage, runtime: Runtime, folder: Path, progress: Progr
     """Take a checkpoint of the user's as the model, after checking that it fits the network."""
     from safetensors.torch import load_file, save_file
 
+    from robustbench_spur.networks import load_classifier
+
     path = Path(stage.place["weights"])
     _check_unchanged(path, str(stage.spec["sha256"]))
     try:
         state = load_file(path)
     except Exception as error:
         raise SpurbenchError(f"Expected a safetensors file at {path}: {error}") from error
-    _, model = _empty_model(stage, runtime, dict(stage.spec["network"]))
-    from robustbench_spur.networks import load_classifier
-
+    model = _empty_model(stage, runtime, dict(stage.spec["network"]))
     load_classifier(model, state, str(path))
     save_file(state, folder / WEIGHTS)
     progress(1, 1)
     return {"network": dict(stage.spec["network"])}
 
 
-def _empty_model(stage: Stage, runtime: Runtime, network: dict[str, Any]) -> tuple[OpenSplit, Any]:
+def _empty_model(stage: Stage, runtime: Runtime, network: dict[str, Any]) -> Any:
     from robustbench_spur.networks import build
 
     split = split_of(stage, runtime)
     channels = split.dataset.channels
     bare = {**network, "seed": 0, "pretrained": False, "mean": [0.0] * channels, "std": [1.0] * channels}
-    return split, build(bare, len(split.table.groups.classes))
+    return build(bare, len(split.table.groups.classes))
 
 
 def replace_head(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -312,7 +311,7 @@ def load_model(stage: Stage, runtime: Runtime) -> Any:
     root = next(ancestor for ancestor in stage.ancestry() if ancestor.kind in ("train", "import"))
     prepare_torch(runtime)
     network = runtime.artifacts.about(stage.key)["network"]
-    _, model = _empty_model(root, runtime, network)
+    model = _empty_model(root, runtime, network)
     weights = load_file(runtime.artifacts.folder(stage.key) / WEIGHTS)
     load_classifier(model, weights, stage.title)
     ready = model.to(runtime.device, memory_format=torch.channels_last).eval()
