@@ -154,10 +154,10 @@ def leaderboard(
     import pandas as pd
 
     from robustbench_spur.board import build_board
-    from robustbench_spur.splitref import parse_split
+    from robustbench_spur.splitref import parse_splits
 
     files = tuple(Path(path).expanduser() for path in _many(plugin))
-    names = [parse_split(text, Registry(files)).full for text in _many(split) if text != "all"]
+    names = [parse_splits(text, Registry(files))[0].family for text in _many(split) if text != "all"]
     rows = []
     for row in build_board(_place(home), load_manifest(board), files).only(names).as_list():
         flat: dict[str, Any] = {}

@@ -79,7 +79,8 @@ def build_board(home: Home, manifest: Manifest, plugin_files: tuple[Path, ...] =
 def _order(row: Row, manifest: Manifest) -> tuple[Any, ...]:
     """By split, network and track; ranked rows before others, and those with the better value first."""
     known = [pin.name for pin in manifest.splits]
-    place = known.index(row.split) if row.split in known else len(known)
+    name = str(row.first.identity.split["name"])
+    place = known.index(name) if name in known else len(known)
     track = manifest.tracks.index(row.first.track) if row.first.track in manifest.tracks else len(manifest.tracks)
     value = row.values.get(manifest.rank_by)
     number = value.value if isinstance(value, Estimate) and value.value is not None else math.inf

@@ -11,6 +11,7 @@ from typing import Any
 from robustbench_spur.manifest import EvaluatorPin, Manifest
 from robustbench_spur.method import Method, Task, code_of, outputs_stage, track_of
 from robustbench_spur.parameters import Training
+from robustbench_spur.protocols import Source
 from robustbench_spur.record import Identity, MethodPart, NetworkPart
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
@@ -18,9 +19,12 @@ from robustbench_spur.stage import Stage
 from robustbench_spur.store import canonical, content_hash
 from robustbench_spur.types import Partition, SplitTable, SpurbenchError
 
+READ_ATTRIBUTES = ("worst_of_groups",)
+"""Selection rules that read attributes."""
 MODELS = ("train", "import", "head")
 """Kinds of stages whose result is a model."""
-PATIENTS_OF = {"train": "training", "validation": "validation", "adapt": "adapt", "test": "test"}
+PATIENTS_OF = {"train": "training"}
+"""How the patients of a partition are called where it is not by its name."""
 
 
 def _draft(name: str, plugin: Plugin) -> dict[str, str]:
@@ -51,9 +55,34 @@ class CellData:
         return {**self.split.ref.spec(), "sha256": self.split.sha256}
 
     @cached_property
+    def base(self) -> CellData:
+        """The data of the split as it is, without a protocol."""
+        return CellData(self.split.base, self.size) if self.split.ref.protocol else self
+
+    @cached_property
     def pixels(self) -> dict[str, Stage]:
         """The stage that makes the images of each partition; equal for all splits that share the partition."""
+        if self.base is not self:
+            return {name: self._gathered(name, source) for name, source in self.split.sources.items()}
         return {name: self._pixels(name, rows) for name, rows in self.split.table.partitions.items()}
+
+    @cached_property
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """By partition, what names the table that it is of: the split as it is where a protocol leaves the partition alone.
+
+        So a model that is trained on the same rows is trained once, whatever becomes of the test patients.
+        """
+        own = {name: self.pixels[name] is self.base.pixels.get(name) for name in self.pixels}
+        return {name: self.base.table_spec if same else self.table_spec for name, same in own.items()}
+
+    def _gathered(self, name: str, source: Source) -> Stage:
+        """Images of a partition that is made of rows of others; a whole partition is that partition."""
+        parents = tuple(self.base.pixels[one] for one in source.partitions)
+        if source.partitions == (name,) and len(source.rows[0]) == len(self.base.split.table.partitions[name]):
+            return parents[0]
+        spec = {"partition": name, "rows": self.digests[name], "protocol": self.split.ref.spec()["protocol"]}
+        title = f"rows of {self.split.ref.full} {name}"
+        return Stage("gather", spec, parents, title, {"split": canonical(self.table_spec)})
 
     def _pixels(self, name: str, rows: Partition) -> Stage:
         ref = self.split.ref
@@ -153,6 +182,7 @@ class CellSpec:
                 "name": self.split.ref.full,
                 "version": self.split.ref.plugin.version,
                 "sha256": self.split.sha256,
+                **({"family": self.split.ref.family} if self.split.ref.protocol else {}),
                 **_draft("code", self.split.ref.plugin),
             },
             network=network,
@@ -172,8 +202,16 @@ class CellSpec:
 
     @property
     def track(self) -> str:
-        """Which annotations the method consumes."""
-        return track_of(tuple(self.plugin.literal("needs", ())))
+        """Which annotations the method and the selection rule consume."""
+        needs = tuple(self.plugin.literal("needs", ()))
+        return track_of((*needs, "validation_attributes") if self.chooser else needs)
+
+    @property
+    def chooser(self) -> str | None:
+        """The partition whose attributes the selection rule reads; None for a rule that reads none."""
+        if self.selection not in READ_ATTRIBUTES:
+            return None
+        return "selection" if "selection" in self.split.table.partitions else "validation"
 
     @property
     def training_partitions(self) -> tuple[str, ...]:
@@ -239,7 +277,7 @@ def verdict(method: type[Method] | Method, table: SplitTable) -> str:
         if empty:
             what = "group" if len(empty) == 1 else "groups"
             verb = "has" if len(empty) == 1 else "have"
-            return f"{what} {' and '.join(empty)} {verb} no {PATIENTS_OF[partition]} patients"
+            return f"{what} {' and '.join(empty)} {verb} no {PATIENTS_OF.get(partition, partition)} patients"
     return ""
 
 
@@ -249,7 +287,7 @@ def build_stages(spec: CellSpec) -> Stages:
     Raises:
         SpurbenchError: what the method's ``fit`` gives is no model.
     """
-    pixels, split = spec.data.pixels, spec.data.table_spec
+    pixels, split = spec.data.pixels, spec.data.specs
     network = {
         "backbone": spec.backbone,
         "channels": spec.split.dataset.channels,
@@ -266,7 +304,7 @@ def build_stages(spec: CellSpec) -> Stages:
     substitutes = {
         name: Stage(
             "import",
-            {"sha256": sha, "network": network, "split": split},
+            {"sha256": sha, "network": network, "split": split["train"]},
             (),
             f"take {name} from {path.name}",
             {"weights": str(path)},
@@ -276,7 +314,7 @@ def build_stages(spec: CellSpec) -> Stages:
     task = Task(
         owner=spec.method,
         training=spec.training,
-        data={"split": split, "partitions": spec.data.digests},
+        data={"split": split, "partitions": spec.data.digests, "chooser": spec.chooser},
         network=network,
         seed=spec.seed,
         selection=spec.selection,
@@ -303,7 +341,7 @@ def _collections(
     model: Stage,
     pixels: Mapping[str, Stage],
     outputs: Mapping[str, Stage],
-    split: Mapping[str, Any],
+    split: Mapping[str, Mapping[str, Any]],
 ) -> dict[tuple[str, str], Stage]:
     stages = {}
     for pin in spec.evaluators:
@@ -319,7 +357,7 @@ def _collections(
                 "code": plugin.sha256,
                 "parameters": pin.parameters,
                 "partition": partition,
-                "split": dict(split),
+                "split": dict(split[partition]),
                 **spec.numerics,
             }
             parents = (model, pixels[partition], outputs[partition])

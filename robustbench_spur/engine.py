@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.gathered import Images
 from robustbench_spur.method import Method, View, code_of
 from robustbench_spur.parameters import Training
+from robustbench_spur.pixels import ARRAYS, Progress, gather, images_of, make_pixels
 from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
@@ -22,9 +23,7 @@ from robustbench_spur.stage import Stage
 from robustbench_spur.store import content_hash, file_sha256, write_arrays
 from robustbench_spur.types import Partition, SpurbenchError, finite
 
-Progress = Callable[[int, int], None]
-IMAGES, WEIGHTS, ARRAYS = "images.npy", "weights.safetensors", "arrays.npz"
-MEANS_SIZE = 8
+WEIGHTS = "weights.safetensors"
 
 
 def execute(stage: Stage, runtime: Runtime, progress: Progress) -> dict[str, Any]:
@@ -77,65 +76,9 @@ def _device_memory(runtime: Runtime) -> dict[str, float]:
     return {"peak_device_bytes": float(torch.cuda.max_memory_allocated(runtime.device))}
 
 
-# pixels
-
-
-def make_pixels(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write the images of a partition to one array file, block by block, and the 8 x 8 means of each image."""
-    split = runtime.split(json.loads(stage.place["split"]))
-    partition, size = split.table.partitions[str(stage.spec["partition"])], int(stage.spec["size"])
-    shape = (len(partition), split.dataset.channels, size, size)
-    images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-    means = np.empty((len(partition), MEANS_SIZE, MEANS_SIZE), np.float32)
-    done = 0
-    for block in split.dataset.pixels(split.ref.split, partition, size):
-        check_block(block, split, size)
-        if done + len(block) > len(partition):
-            raise SpurbenchError(f"Expected {len(partition)} images of {split.ref.full}, found more.")
-        images[done : done + len(block)] = block
-        means[done : done + len(block)] = block_means(block)
-        done += len(block)
-        progress(done, len(partition))
-    if done != len(partition):
-        raise SpurbenchError(f"Expected {len(partition)} images of {split.ref.full}, found {done}.")
-    images.flush()
-    write_arrays(folder / ARRAYS, {"means": np.round(means, 2)})
-    return {"images": done, "bytes": images.nbytes}
-
-
-def check_block(block: NDArray[Any], split: OpenSplit, size: int) -> None:
-    """Refuse a block of images that is not what a dataset promises.
-
-    Raises:
-        SpurbenchError: not uint8, or not of shape (block, channels, size, size).
-    """
-    shape = (split.dataset.channels, size, size)
-    if block.dtype != np.uint8 or block.shape[1:] != shape:
-        raise SpurbenchError(
-            f"Expected uint8 blocks of {shape} from {split.ref.full}, found {block.dtype} {block.shape}."
-        )
-
-
-def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """8 x 8 table of means of each image over its channels, shape (n, 8, 8)."""
-    height, width = images.shape[-2:]
-    rows = np.arange(MEANS_SIZE) * height // MEANS_SIZE
-    columns = np.arange(MEANS_SIZE) * width // MEANS_SIZE
-    total = np.add.reduceat(np.add.reduceat(images.mean(axis=1, dtype=np.float64), rows, axis=1), columns, axis=2)
-    area = np.diff(np.append(rows, height))[:, None] * np.diff(np.append(columns, width))[None, :]
-    return np.asarray(total / area, np.float32)
-
-
 def split_of(stage: Stage, runtime: Runtime) -> OpenSplit:
     """The split that a stage is about; its table must be the one that was planned."""
     return runtime.split(stage.spec["trajectory"]["split"] if "trajectory" in stage.spec else stage.spec["split"])
-
-
-def images_of(stage: Stage, runtime: Runtime) -> NDArray[np.uint8]:
-    """The images of a pixels stage, as a memory map."""
-    path = runtime.pixels.folder(stage.key) / IMAGES
-    images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    return images
 
 
 # methods
@@ -156,7 +99,8 @@ def method_of(identity: dict[str, Any], runtime: Runtime) -> Method:
 
 def view_of(method: Method, split: OpenSplit, partition: str, seed: int) -> View:
     """The rows of a partition as the method may see them."""
-    need = {"train": "train_attributes", "validation": "validation_attributes", "adapt": "adapt"}[partition]
+    needs = {"train": "train_attributes", "adapt": "adapt"}
+    need = needs.get(partition, "validation_attributes")
     rows = split.table.partitions[partition]
     declared = need in method.needs
     # what was not declared is not there: neither attributes, nor columns that would give them away
@@ -174,7 +118,7 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
 
     spec: Any = stage.spec["trajectory"]
     split, method = split_of(stage, runtime), method_of(spec["method"], runtime)
-    method.given = runtime.artifacts.arrays(stage.parents[2].key) if len(stage.parents) > 2 else {}
+    method.given = runtime.artifacts.arrays(stage.parents[2].key) if spec["given"] else {}
     training = Training.model_validate({**spec["training"], "epochs": stage.spec["epochs"]})
     images = [images_of(parent, runtime) for parent in stage.parents[:2]]
     prepare_torch(runtime)
@@ -192,6 +136,7 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
         device=torch.device(runtime.device),
         precision=str(spec["precision"]),
         folder=runtime.home.root / "trajectories" / content_hash([spec, [p.key for p in stage.parents]]),
+        chooser=_chooser(spec["chooser"], stage.parents[-1], runtime) if "chooser" in spec else None,
     )
     weights, history, chosen = run.fit(progress)
     save_file(weights, folder / WEIGHTS)
@@ -199,7 +144,15 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
     return {"history": history, "selected_epoch": chosen, "network": dict(spec["network"]), "parameters": count}
 
 
-def _initial(spec: Any, split: OpenSplit, images: NDArray[np.uint8], runtime: Runtime) -> Any:
+def _chooser(spec: Any, pixels: Stage, runtime: Runtime) -> Any:
+    from robustbench_spur.training import Chooser
+
+    table = runtime.split(spec["split"]).table
+    rows = table.partitions[spec["partition"]]
+    return Chooser(images_of(pixels, runtime), rows.labels, table.groups.index(rows.labels, rows.attributes))
+
+
+def _initial(spec: Any, split: OpenSplit, images: Images, runtime: Runtime) -> Any:
     from robustbench_spur.networks import build
 
     mean, std = channel_statistics(images)
@@ -210,7 +163,7 @@ def _initial(spec: Any, split: OpenSplit, images: NDArray[np.uint8], runtime: Ru
     return build(network, len(split.table.groups.classes), weights=weights)
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of images in [0, 1], computed in blocks."""
     count, total, squares = 0, np.zeros(images.shape[1]), np.zeros(images.shape[1])
     for start in range(0, len(images), 512):
@@ -383,6 +336,7 @@ def predictions_of(
 
 STAGES: dict[str, Callable[[Stage, Runtime, Path, Progress], dict[str, Any]]] = {
     "pixels": make_pixels,
+    "gather": gather,
     "train": train,
     "import": import_weights,
     "head": replace_head,

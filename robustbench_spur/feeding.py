@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustbench_spur.gathered import Images
 from robustbench_spur.method import Sampling
 from robustbench_spur.randomness import FLIP, ORDER, SHIFT_COLUMNS, SHIFT_ROWS, generator, uniform
 
@@ -52,7 +53,7 @@ class Feed:
         device: where batches go.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     device: torch.device
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,23 @@ class Home:
         return self.root / "predictions"
 
     @property
+    def data(self) -> Path:
+        """Data sets that were downloaded or unpacked, one folder each; found there without ``--data``."""
+        return self.root / "data"
+
+    def places(self, given: Mapping[str, Path]) -> dict[str, Path]:
+        """Where each dataset's files lie: what was given, else a folder of that name among :attr:`data`."""
+        there = sorted(self.data.iterdir()) if self.data.is_dir() else []
+        return {folder.name: folder for folder in there if folder.is_dir() and folder.name[0] != "."} | dict(given)
+
+    @property
     def pages(self) -> Path:
         """Generated leaderboard pages."""
         return self.root / "leaderboards"
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of every folder, by name."""
-        return {name: _size(self.root / name) for name in (*KINDS, "records", "predictions", "leaderboards")}
+        return {name: _size(self.root / name) for name in (*KINDS, "records", "predictions", "leaderboards", "data")}
 
     def clean(self, kinds: tuple[str, ...] = KINDS) -> int:
         """Remove folders that can be made again; returns the bytes freed."""

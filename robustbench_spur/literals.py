@@ -10,8 +10,10 @@ from typing import Any
 
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.parameters import Choice, LogUniform, Share, Uniform
+from robustbench_spur.splits.base import Archive
 
 CONSTRUCTORS: dict[str, Callable[..., Any]] = {
+    "Archive": Archive,
     "Choice": Choice,
     "LogUniform": LogUniform,
     "Metric": Metric,

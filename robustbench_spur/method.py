@@ -284,20 +284,27 @@ class Task:
         if substitute is not None and epochs is None and given is None:
             return substitute
         training = training.model_copy(update={"epochs": length})
+        choosing = self._data["chooser"] if epochs is None else None
         parents = [self._pixels["train"], self._pixels["validation"], *([given] if given else [])]
+        parents += [self._pixels[choosing]] if choosing else []
         spec = {
             "method": self._identify(method),
             "data": {part: self._data["partitions"][part] for part in ("train", "validation")},
-            "split": self._data["split"],
+            "split": self._data["split"]["train"],
             "network": dict(self._network),
             "training": training.trajectory(),
             "seed": self._seed,
             "given": given.key if given else None,
+            **({"chooser": self._chooser(choosing)} if choosing else {}),
             **self._numerics,
         }
         options = {"epochs": length, "selection": self._selection if epochs is None else "last"}
         title = f"train {method.name}, {length} epochs, seed {self._seed}"
         return Stage("train", {"trajectory": spec, **options}, tuple(parents), title)
+
+    def _chooser(self, partition: str) -> dict[str, Any]:
+        rows = self._data["partitions"][partition]
+        return {"partition": partition, "rows": rows, "split": self._data["split"][partition]}
 
     def outputs(self, model: Stage, partition: str, *, features: bool = False) -> Stage:
         """Logits, and features if asked for, of a partition: eval mode, no augmentation, float32.
@@ -322,7 +329,7 @@ class Task:
         spec = {
             "method": self._identify(self._owner),
             "function": function.__name__,
-            "split": self._data["split"],
+            "split": self._data["split"][on],
             "data": {on: self._data["partitions"][on]},
             "on": on,
             "seed": self._seed,
@@ -335,8 +342,9 @@ class Task:
         return Stage("head", {}, (model, head), f"{self._owner.name}: replace the last layer")
 
     def _check_reach(self, partition: str) -> None:
-        if partition == "test" or (partition == "adapt" and "adapt" not in self._owner.needs):
-            hint = "The test partition is out of reach of every method." if partition == "test" else "Add it to needs."
+        need = {"adapt": "adapt", "selection": "validation_attributes"}.get(partition)
+        if partition == "test" or (need is not None and need not in self._owner.needs):
+            hint = "The test partition is out of reach of every method." if need is None else f"Add {need} to needs."
             raise HiddenError(f"{self._owner.name} asked for partition {partition!r}, which it did not declare. {hint}")
         if partition not in self._pixels:
             raise SpurbenchError(f"The split has no partition {partition!r}, which {self._owner.name} needs.")

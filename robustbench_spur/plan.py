@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from robustbench_spur.cell import CellData, CellSpec, Stages, build_stages, verdict
+from robustbench_spur.cell import READ_ATTRIBUTES, CellData, CellSpec, Stages, build_stages, verdict
 from robustbench_spur.coverage import belongs
-from robustbench_spur.engine import check_block
 from robustbench_spur.executor import describe_error
 from robustbench_spur.manifest import EvaluatorPin, Manifest, load_manifest
 from robustbench_spur.parameters import Training
+from robustbench_spur.pixels import check_block
+from robustbench_spur.protocols import CARVE
 from robustbench_spur.record import ROWS, ErrorPart, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.request import Request as Request
 from robustbench_spur.request import check_settings, configure, hash_of, in_a_line, make_method, seeds_of, setup_of
 from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
-from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split
+from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split, parse_splits
 from robustbench_spur.stage import Stage, in_order
 from robustbench_spur.types import SpurbenchError, nearest
 
@@ -102,6 +103,8 @@ def make_plan(request: Request) -> Plan:
     """
     manifest = load_manifest(request.board)
     registry = Registry(request.plugin_files)
+    _check_data(request, registry)
+    request = replace(request, data=request.home.places(request.data))
     methods, broken = _methods(request, registry)
     check_settings(request, methods)
     device = choose_device(request.device)
@@ -139,6 +142,7 @@ def _specs(
     """The cells of a split."""
     setup = setup_of(request, make_spec.keywords["manifest"], split)
     data = CellData(split, setup.image_size)
+    _check_choosable(make_spec.keywords["selection"], split)
     for plugin in methods:
         training, method, given = configure(request, plugin, setup.training)
         for seed in seeds:
@@ -152,6 +156,20 @@ def _specs(
                 training=training,
                 seed=seed,
             )
+
+
+def _check_choosable(selection: str, split: OpenSplit) -> None:
+    """A rule that looks at every group needs examples of every group."""
+    if selection not in READ_ATTRIBUTES:
+        return
+    counts = split.table.counts()
+    name = "selection" if "selection" in counts else "validation"
+    empty = [group for group, count in counts[name].items() if not count["examples"]]
+    if empty:
+        raise SpurbenchError(
+            f"Expected examples of every group in {name} of {split.ref.full} for --selection {selection}, found none of"
+            f" {' and '.join(empty)}. Use {split.ref.base.full}+{CARVE}, which has a set to choose by."
+        )
 
 
 def _plan_cell(spec: CellSpec, request: Request, runtime: Runtime, done: Mapping[str, Record]) -> PlannedCell:
@@ -227,27 +245,45 @@ def _splits(
     request: Request, registry: Registry, manifest: Manifest
 ) -> tuple[list[OpenSplit], dict[str, str], dict[str, str]]:
     """The splits asked for; why some of "all" were left out; what bare names were taken for."""
-    for name, path in request.data.items():
-        registry.find("dataset", name)
-        if not path.exists():
-            raise SpurbenchError(f"Expected the {name!r} data at {path}, found nothing there. Check --data.")
     skipped: dict[str, str] = {}
     texts = list(request.splits)
     if ALL in texts:
         refs = [parse_split(pin.name, registry) for pin in manifest.splits]
         for ref in refs:
-            if not ref.embedded and ref.dataset not in request.data:
-                skipped[ref.full] = f"no data: give --data {ref.dataset}=PATH"
+            if why_not := _absent(ref, request):
+                skipped[ref.full] = why_not
         texts = [ref.full for ref in refs if ref.full not in skipped]
         if not texts:
             raise SpurbenchError(
                 f"Board {manifest.board} has no split whose data are present. Give --data DATASET=PATH."
             )
-    found = {text: parse_split(text, registry) for text in texts}
-    _check_split_settings(request, found)
-    found = {t: parse_split(t, registry, _known_settings(ref, request.split_settings)) for t, ref in found.items()}
-    resolved = {text: ref.full for text, ref in found.items() if "/" not in text}
-    return [_open(ref, request) for ref in {ref.full: ref for ref in found.values()}.values()], skipped, resolved
+    first = {text: parse_splits(text, registry)[0] for text in texts}
+    _check_split_settings(request, first)
+    found = {t: parse_splits(t, registry, _known_settings(ref, request.split_settings)) for t, ref in first.items()}
+    resolved = {text: " ".join(ref.full for ref in refs) for text, refs in found.items() if "/" not in text}
+    every = {ref.full: ref for refs in found.values() for ref in refs}
+    return [open_split(ref, request.data) for ref in every.values()], skipped, resolved
+
+
+def _check_data(request: Request, registry: Registry) -> None:
+    """The datasets whose place is given must be known, and something must be there."""
+    for name, path in request.data.items():
+        registry.find("dataset", name)
+        if not path.exists():
+            raise SpurbenchError(f"Expected the {name!r} data at {path}, found nothing there. Check --data.")
+
+
+def _absent(ref: SplitRef, request: Request) -> str:
+    """Why a split of the board cannot be had here; empty where it can."""
+    if ref.embedded:
+        return ""
+    if ref.dataset not in request.data:
+        return f"no data: give --data {ref.dataset}=PATH"
+    try:
+        open_split(ref, request.data)
+    except SpurbenchError as error:
+        return str(error)
+    return ""
 
 
 def _check_split_settings(request: Request, refs: Mapping[str, SplitRef]) -> None:
@@ -264,8 +300,17 @@ def _known_settings(ref: SplitRef, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in fields}
 
 
-def _open(ref: SplitRef, request: Request) -> OpenSplit:
-    split = ref.open(request.data.get(ref.dataset))
+def open_split(ref: SplitRef, data: Mapping[str, Path]) -> OpenSplit:
+    """A split whose rows have been read and found in order.
+
+    Args:
+        ref: which.
+        data: place of the user's files, by dataset.
+
+    Raises:
+        SpurbenchError: they cannot be read, or a partition is empty.
+    """
+    split = ref.open(data.get(ref.dataset))
     try:
         partitions, fingerprint = split.table.partitions, split.dataset.fingerprint()
     except SpurbenchError:

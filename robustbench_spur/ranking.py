@@ -78,5 +78,5 @@ def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> 
 
 def _pairs(row: Row, baseline: Row) -> bool:
     """Whether two rows are of the same seeds and patients, so that their difference can be taken replicate by replicate."""
-    tables = {one.first.identity.split["sha256"] for one in (row, baseline)}
-    return len(tables) == 1 and set(row.seeds) == set(baseline.seeds)
+    tables, others = ({record.identity.split["sha256"] for record in one.measured} for one in (row, baseline))
+    return tables == others and set(row.seeds) == set(baseline.seeds)

@@ -125,6 +125,22 @@ class Identity(Part):
         """Hash of the identity."""
         return content_hash(self.model_dump(mode="json"))
 
+    @property
+    def family(self) -> str:
+        """The split in full, without the number of the fold where it is a fold of a protocol."""
+        return str(self.split.get("family", self.split["name"]))
+
+    @property
+    def configuration(self) -> str:
+        """Hash of what is equal for all seeds and for all folds of a protocol."""
+        if "family" not in self.split:
+            return self.sha256
+        of_fold = {
+            "name": self.family,
+            **{k: v for k, v in self.split.items() if k not in ("name", "sha256", "family")},
+        }
+        return content_hash(self.model_copy(update={"split": of_fold}).model_dump(mode="json"))
+
 
 class Record(Part):
     """One cell: (method with its settings, split, network, seed), measured."""

@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.literals import PluginSource, read_plugins
+from robustbench_spur.splits.base import Archive
 from robustbench_spur.types import SpurbenchError, nearest
 
 PACKAGE = "robustbench_spur"
-PartitionName = Literal["train", "validation", "adapt", "test"]
+PartitionName = Literal["train", "validation", "adapt", "selection", "test"]
 BUILT_IN, DRAFT = "built-in", "file"
 """Origins of plugins that belong to no distribution."""
 SETTINGS = {"method": "Hyperparameters", "evaluator": "Parameters", "dataset": "Parameters"}
@@ -79,6 +80,7 @@ class _DatasetLiterals(_Literals):
     channels: int = Field(default=1, ge=1)
     augmentations: tuple[Literal["horizontal_flip", "shift"], ...] = ()
     licence: str = ""
+    archives: tuple[Archive, ...] = ()
 
 
 LITERALS: dict[str, type[_Literals]] = {

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from robustbench_spur.coverage import departure
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Column, Manifest
+from robustbench_spur.protocols import FOLDS
 from robustbench_spur.record import Record, RecordStore, read_predictions
-from robustbench_spur.scoring import Scorer, metric_of, point
+from robustbench_spur.scoring import Patients, Scorer, metric_of, point
 from robustbench_spur.statistics import estimate
 from robustbench_spur.types import Estimate
 
@@ -28,10 +29,10 @@ FAILED, DEPARTING, RULED = range(3)
 
 @dataclass
 class Row:
-    """One configuration (method with settings, split, network, selection) over its seeds.
+    """One configuration (method with settings, split, network, selection) over its seeds, and over the folds of a protocol.
 
     Args:
-        records: the newest record of each seed; of a row that follows the board's rules, those that do, and failures.
+        records: the newest record of each seed and fold; of a row that follows the board's rules, those that do, and failures.
         status: ``"ranked"``, ``"provisional"`` (ranked, but seeds of the board are missing), ``"unranked"``, ``"failed"``,
             ``"not_applicable"``.
         reason: why it is not ranked, or what to beware of.
@@ -60,13 +61,31 @@ class Row:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds that have been measured."""
-        return sorted(record.seed for record in self.records if record.status == "done")
+        """Seeds that have been measured, on every fold where the split is cut into folds."""
+        return sorted(seed for seed, folds in self.folds_by_seed().items() if len(folds) == self.folds)
+
+    @property
+    def folds(self) -> int:
+        """Number of folds that are averaged; 1 for a split as it is."""
+        return FOLDS if "family" in self.first.identity.split else 1
+
+    def folds_by_seed(self) -> dict[int, set[str]]:
+        """Names of the folds that have been measured, by seed."""
+        done: dict[int, set[str]] = defaultdict(set)
+        for record in self.records:
+            if record.status == "done":
+                done[record.seed].add(str(record.identity.split["name"]))
+        return done
+
+    @property
+    def measured(self) -> list[Record]:
+        """The records that the values are means of: those that are done, of the seeds that have every fold."""
+        return [record for record in self.records if record.status == "done" and record.seed in self.seeds]
 
     @property
     def split(self) -> str:
-        """The split in full."""
-        return str(self.first.identity.split["name"])
+        """The split in full, without the number of the fold where folds are averaged."""
+        return self.first.identity.family
 
     @property
     def table(self) -> tuple[str, str, int]:
@@ -140,7 +159,7 @@ def _code(record: Record) -> tuple[int, str]:
 
 
 def newest(records: Iterable[Record], manifest: Manifest) -> dict[str, list[Record]]:
-    """The record that counts for each seed, by configuration.
+    """The record that counts for each seed, and for each fold of a protocol, by configuration.
 
     It is the newest of those that follow the board's rules, else the newest that is done, else the newest. Where one of
     a configuration follows the rules, those that do not (measured by a part of the evaluators, say) are left out, and so
@@ -150,19 +169,20 @@ def newest(records: Iterable[Record], manifest: Manifest) -> dict[str, list[Reco
         records: oldest first.
         manifest: of the board.
     """
-    chosen: dict[str, dict[int, tuple[int, Record]]] = defaultdict(dict)
+    chosen: dict[str, dict[tuple[int, str], tuple[int, Record]]] = defaultdict(dict)
     for record in records:
-        standing = _standing(record, manifest)
-        other, _ = chosen[record.config_hash].get(record.seed, (FAILED, record))
+        standing, cell = _standing(record, manifest), (record.seed, str(record.identity.split["name"]))
+        row = chosen[record.identity.configuration]
+        other, _ = row.get(cell, (FAILED, record))
         if standing >= other:
-            chosen[record.config_hash][record.seed] = standing, record
+            row[cell] = standing, record
     rows = {}
-    for key, seeds in chosen.items():
-        best = max(standing for standing, _ in seeds.values())
+    for key, cells in chosen.items():
+        best = max(standing for standing, _ in cells.values())
         left_out = DEPARTING if best == RULED else None
-        kept = {seed: record for seed, (standing, record) in sorted(seeds.items()) if standing != left_out}
-        own = [record for seed, record in kept.items() if seed in manifest.seeds]
-        rows[key] = own if own and best == RULED else list(kept.values())
+        kept = [record for _, (standing, record) in sorted(cells.items()) if standing != left_out]
+        own = [record for record in kept if record.seed in manifest.seeds]
+        rows[key] = own if own and best == RULED else kept
     return rows
 
 
@@ -190,7 +210,11 @@ def make_row(records: list[Record], manifest: Manifest, latest: Latest) -> Row |
         return None if old else Row(records, record.status, record.reason)
     if record.off_board:
         return Row(records, "unranked", f"not the board's: {', '.join(record.off_board)}")
-    return Row(records, "unranked", f"stale: {old}; run again") if old else Row(records, "ranked", "")
+    row = Row(records, "ranked", "")
+    if not row.seeds and not old:
+        most = max(map(len, row.folds_by_seed().values()))
+        return Row(records, "unranked", f"{most} of {row.folds} folds")
+    return Row(records, "unranked", f"stale: {old}; run again") if old else row
 
 
 Seed = tuple[dict[str, float], dict[str, Floats], dict[str, int]]
@@ -212,7 +236,8 @@ class Measured:
         self, row: Row, store: RecordStore, scorer: Scorer, evaluators: Mapping[str, Evaluator], manifest: Manifest
     ) -> None:
         self.row, self.store, self.scorer, self.evaluators, self.manifest = row, store, scorer, evaluators, manifest
-        self._done = [record for record in row.records if record.status == "done"]
+        self._done = row.measured
+        self._patients_of: dict[str, Patients] = {}
         self._predictions: dict[str, list[tuple[str, Predictions]]] = {}
         self._seeds: dict[tuple[str, str], list[Seed]] = {}
 
@@ -222,6 +247,7 @@ class Measured:
         for partition in dict.fromkeys(column.partition for column in self.manifest.columns):
             if all(f"{partition}/logits" in arrays for arrays in files):
                 self._predictions[partition] = self._read(partition, files)
+                self._patients_of[partition] = self._resampled(partition)
         self.row.values = {column.name: self._value(column) for column in self.manifest.columns}
         ranking = self.manifest.column(self.manifest.rank_by)
         if ranking.metric and self._has(ranking):
@@ -231,6 +257,12 @@ class Measured:
         elif self.row.status == "ranked":
             self.row.status, self.row.reason = "unranked", f"no {ranking.title} on {ranking.partition}"
         self._predictions.clear()  # they are read again in the rare case that more replicates are needed
+
+    def _resampled(self, partition: str) -> Patients:
+        """The patients of all folds together, so that a resampling counts each alike in all of them; None for one fold."""
+        if self.row.folds == 1:
+            return None
+        return np.unique(np.concatenate([rows.patients for _, rows in self._predictions[partition]]))
 
     def _read(self, partition: str, files: list[dict[str, Any]]) -> list[tuple[str, Predictions]]:
         """The predictions of a partition, seed by seed, with the name that their replicates are kept under."""
@@ -256,7 +288,11 @@ class Measured:
         key, evaluator = (column.evaluator, column.partition), self.evaluators[column.evaluator]
         if key not in self._seeds:
             self._seeds[key] = [
-                (point(evaluator, rows), self.scorer.replicates(evaluator, rows, name), evaluator.support(rows))
+                (
+                    point(evaluator, rows),
+                    self.scorer.replicates(evaluator, rows, name, self._patients_of[column.partition]),
+                    evaluator.support(rows),
+                )
                 for name, rows in self._predictions[column.partition]
             ]
         return self._seeds[key]
@@ -271,7 +307,8 @@ class Measured:
         """Mean over the seeds of ``count`` replicates of a metric."""
         files, evaluator = [self.store.arrays(record) for record in self._done], self.evaluators[column.evaluator]
         read = self._read(column.partition, files)
-        spread = [self.scorer.more_replicates(evaluator, rows, name, metric, count) for name, rows in read]
+        among = self._patients_of[column.partition]
+        spread = [self.scorer.more_replicates(evaluator, rows, name, metric, count, among) for name, rows in read]
         return np.asarray(np.mean(spread, axis=0))
 
     def _value(self, column: Column) -> Any:

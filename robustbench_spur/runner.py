@@ -21,7 +21,7 @@ from robustbench_spur.record import Record, RecordStore, SplitPart, StagePart, p
 from robustbench_spur.runtime import Runtime, require_writable
 from robustbench_spur.scoring import Scorer, as_json, load_evaluators
 from robustbench_spur.splitref import OpenSplit
-from robustbench_spur.stage import Stage, in_order
+from robustbench_spur.stage import IMAGE_KINDS, Stage, in_order
 from robustbench_spur.store import canonical
 from robustbench_spur.types import PARTITIONS
 
@@ -226,7 +226,7 @@ def trained_on(cell: PlannedCell) -> tuple[str, ...]:
 
 def _about(stages: Stages, runtime: Runtime) -> dict[str, Any]:
     """What the stages noted: history of the last training, notes, number of trained numbers."""
-    ancestry = [s for s in stages.model.ancestry() if s.kind != "pixels"]
+    ancestry = [s for s in stages.model.ancestry() if s.kind not in IMAGE_KINDS]
     about = {stage.key: runtime.artifacts.about(stage.key) for stage in ancestry}
     trained = [about[stage.key] for stage in ancestry if stage.kind == "train"]
     notes = {stage.title: about[stage.key]["notes"] for stage in ancestry if about[stage.key].get("notes")}
@@ -246,7 +246,7 @@ def _stage_part(stage: Stage, outcome: Outcome, runtime: Runtime) -> StagePart:
 
 def _total_cost(parts: list[StagePart]) -> dict[str, float]:
     totals = {
-        name: round(sum(part.cost.get(name, 0.0) for part in parts if part.kind != "pixels"), 3)
+        name: round(sum(part.cost.get(name, 0.0) for part in parts if part.kind not in IMAGE_KINDS), 3)
         for name in ("wall_seconds", "cpu_seconds")
     }
     peaks = [part.cost["peak_memory_bytes"] for part in parts]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.home import Home
+from robustbench_spur.protocols import parse_protocol
 from robustbench_spur.registry import Registry
 from robustbench_spur.splitref import OpenSplit, SplitRef
+from robustbench_spur.stage import IMAGE_KINDS
 from robustbench_spur.store import Store, canonical
 from robustbench_spur.types import SpurbenchError
 
@@ -101,7 +103,8 @@ class Runtime:
         key = canonical(spec)
         if key not in self._open:
             plugin = Registry(self.plugin_files).find("dataset", spec["dataset"])
-            ref = SplitRef(plugin, spec["split"], spec["rho"], spec["parameters"])
+            protocol = parse_protocol(spec["protocol"], plugin.name)[0] if "protocol" in spec else None
+            ref = SplitRef(plugin, spec["split"], spec["rho"], spec["parameters"], protocol)
             split = ref.open(self.data.get(plugin.name))
             if plugin.version != spec["version"] or split.sha256 != spec["sha256"]:
                 raise SpurbenchError(
@@ -128,4 +131,4 @@ class Runtime:
 
     def store_of(self, kind: str) -> Store:
         """Where results of a kind of stage are kept."""
-        return self.pixels if kind == "pixels" else self.artifacts
+        return self.pixels if kind in IMAGE_KINDS else self.artifacts

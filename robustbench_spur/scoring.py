@@ -21,6 +21,7 @@ from robustbench_spur.store import Store, content_hash, file_sha256, write_array
 from robustbench_spur.types import Estimate, SpurbenchError, nearest
 
 Floats = NDArray[np.float64]
+Patients = NDArray[np.str_] | None
 STATISTICS = file_sha256(Path(statistics.__file__))
 """Hash of the code that resamples: values that were kept are of one version of it."""
 
@@ -106,18 +107,28 @@ class Scorer:
     def __init__(self, cache: Store | None, bootstrap: Bootstrap) -> None:
         self.cache, self.bootstrap = cache, bootstrap
 
-    def replicates(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Floats]:
+    def replicates(
+        self, evaluator: Evaluator, predictions: Predictions, name: str, patients: Patients = None
+    ) -> dict[str, Floats]:
         """Every metric under every resampling of the patients, each of shape (replicates,).
 
         Args:
             evaluator: with its settings.
             predictions: of one partition.
             name: hash of the predictions' file and the partition: what the values are kept under.
+            patients: all that are resampled, sorted, where those of ``predictions`` are a part of them (a fold): a
+                resampling then counts a patient alike in every part. None for those of ``predictions``.
         """
-        return self._block(evaluator, predictions, name, 0, None)
+        return self._block(evaluator, predictions, name, 0, None, patients)
 
     def more_replicates(
-        self, evaluator: Evaluator, predictions: Predictions, name: str, metric: str, count: int
+        self,
+        evaluator: Evaluator,
+        predictions: Predictions,
+        name: str,
+        metric: str,
+        count: int,
+        patients: Patients = None,
     ) -> Floats:
         """One metric under more resamplings than intervals take, shape (count,).
 
@@ -130,32 +141,44 @@ class Scorer:
             name: see :meth:`replicates`.
             metric: of the evaluator.
             count: number of resamplings.
+            patients: see :meth:`replicates`.
         """
         blocks = range(-(-count // self.bootstrap.replicates))
-        parts = [self._block(evaluator, predictions, name, k, metric if k else None)[metric] for k in blocks]
+        parts = [self._block(evaluator, predictions, name, k, metric if k else None, patients)[metric] for k in blocks]
         return np.concatenate(parts)[:count]
 
     def _block(
-        self, evaluator: Evaluator, predictions: Predictions, name: str, block: int, metric: str | None
+        self,
+        evaluator: Evaluator,
+        predictions: Predictions,
+        name: str,
+        block: int,
+        metric: str | None,
+        patients: Patients,
     ) -> dict[str, Floats]:
         """Values under the resamplings of a block, of all metrics or of one; from the cache where they are there."""
         if self.cache is None:
-            return self._resample(evaluator, predictions, block, metric)
+            return self._resample(evaluator, predictions, block, metric, patients)
         parameters = evaluator.parameters.model_dump(mode="json")
         code, groups, bootstrap = code_sha256(evaluator), predictions.groups, self.bootstrap.model_dump(mode="json")
         universe = [groups.names, groups.attribute]
-        key = content_hash([name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metric])
+        among = [] if patients is None else [patients.tolist()]
+        key = content_hash(
+            [name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metric, *among]
+        )
         if not self.cache.has(key):
             with self.cache.making(key) as (folder, _):
-                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metric))
+                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metric, patients))
         return self.cache.arrays(key)
 
     def _resample(
-        self, evaluator: Evaluator, predictions: Predictions, block: int, metric: str | None
+        self, evaluator: Evaluator, predictions: Predictions, block: int, metric: str | None, patients: Patients
     ) -> dict[str, Floats]:
+        among = predictions.patients if patients is None else patients
+        own = np.searchsorted(among, predictions.patients)
         values = resample(
-            lambda counts: evaluator.measure(predictions, counts),
-            len(predictions.patients),
+            lambda counts: evaluator.measure(predictions, counts[:, own]),
+            len(among),
             self.bootstrap.replicates,
             self.bootstrap.seed,
             first=block * self.bootstrap.replicates,

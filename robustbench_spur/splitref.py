@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from robustbench_spur.protocols import Protocol, Source, apply, parse_protocol, sources
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splits.base import Dataset
 from robustbench_spur.store import canonical
@@ -24,12 +25,14 @@ class SplitRef:
         split: name of the split within the dataset.
         rho: None where the split is not tied.
         given: settings of the dataset that are not the default, by name.
+        protocol: fold of a protocol; None for the split as it is.
     """
 
     plugin: Plugin
     split: str
     rho: float | None
     given: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol | None = None
 
     @property
     def dataset(self) -> str:
@@ -38,10 +41,23 @@ class SplitRef:
 
     @property
     def full(self) -> str:
-        """The split in full: ``dataset/split@rho``, with settings in brackets where they are not the default."""
+        """The split in full: ``dataset/split@rho+protocol.fold``, with settings in brackets where they are not the default."""
+        return self._written(f"+{self.protocol.text}" if self.protocol else "")
+
+    @property
+    def family(self) -> str:
+        """The same without the number of the fold: what is averaged over the folds."""
+        return self._written(f"+{self.protocol.name}" if self.protocol else "")
+
+    @property
+    def base(self) -> SplitRef:
+        """The split as it is, without a protocol."""
+        return replace(self, protocol=None)
+
+    def _written(self, protocol: str) -> str:
         rho = "" if self.rho is None else f"@{self.rho}"
         given = ",".join(f"{name}={canonical(value)}" for name, value in sorted(self.given.items()))
-        return f"{self.dataset}/{self.split}{rho}" + (f"[{given}]" if given else "")
+        return f"{self.dataset}/{self.split}{rho}{protocol}" + (f"[{given}]" if given else "")
 
     @property
     def embedded(self) -> bool:
@@ -56,6 +72,7 @@ class SplitRef:
             "split": self.split,
             "rho": self.rho,
             "parameters": dict(self.given),
+            **({"protocol": self.protocol.text} if self.protocol else {}),
         }
 
     def open(self, path: Path | None) -> OpenSplit:
@@ -78,15 +95,29 @@ class OpenSplit:
     @cached_property
     def dataset(self) -> Dataset:
         """The dataset with its settings."""
+        if self.ref.protocol is not None:
+            return self.base.dataset
         plugin_class = self.ref.plugin.load()
         parameters = parse_parameters(self.ref.plugin, plugin_class, self.ref.given)
         loaded: Dataset = plugin_class(parameters, self.path)
         return loaded
 
     @cached_property
+    def base(self) -> OpenSplit:
+        """The split as it is, without a protocol."""
+        return OpenSplit(self.ref.base, self.path) if self.ref.protocol else self
+
+    @cached_property
     def table(self) -> SplitTable:
         """Its rows."""
+        if self.ref.protocol is not None:
+            return apply(self.base.table, self.ref.protocol)
         return self.dataset.table(self.ref.split, self.ref.rho)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """What the partitions of a protocol are made of; nothing for a split as it is."""
+        return sources(self.base.table, self.ref.protocol) if self.ref.protocol else {}
 
     @cached_property
     def sha256(self) -> str:
@@ -120,29 +151,43 @@ def split_names(plugin: Plugin) -> tuple[str, ...]:
 
 
 def parse_split(text: str, registry: Registry, given: Mapping[str, Any] | None = None) -> SplitRef:
-    """Find the split that a text names.
+    """Find the one split that a text names; see :func:`parse_splits`.
+
+    Raises:
+        SpurbenchError: also where the text names all folds of a protocol.
+    """
+    found = parse_splits(text, registry, given)
+    if len(found) > 1:
+        raise SpurbenchError(f"Expected one split, found all {len(found)} folds of {text!r}. Write: {found[0].full}")
+    return found[0]
+
+
+def parse_splits(text: str, registry: Registry, given: Mapping[str, Any] | None = None) -> tuple[SplitRef, ...]:
+    """Find the split that a text names, or all folds of a protocol.
 
     A bare split name means the embedded dataset's; else the only dataset that has it. What :attr:`SplitRef.full` gives
     is understood, the settings in brackets too.
 
     Args:
-        text: ``[dataset/]split[@rho]``, perhaps followed by ``[name=value,...]``.
+        text: ``[dataset/]split[@rho][+protocol[.fold]]``, perhaps followed by ``[name=value,...]``.
         registry: where datasets are looked up.
         given: settings of the dataset, as text or values; those equal to the default do not count.
 
     Raises:
-        SpurbenchError: unknown dataset, split or rho (the nearest names are given), or settings that it does not have.
+        SpurbenchError: unknown dataset, split, rho or protocol (the nearest names are given), or settings that it does not
+            have.
     """
     short, settings = _without_settings(text)
-    if "+" in short:
-        raise SpurbenchError(f"Expected dataset/split@rho, found {text!r}: no protocol after '+' is offered.")
-    body, at, rho_text = short.partition("@")
+    named, plus, protocol = short.partition("+")
+    folds: tuple[Protocol | None, ...] = parse_protocol(protocol, text) if plus else (None,)
+    body, at, rho_text = named.partition("@")
     plugin, name = _find(body, registry)
     tied = name in plugin.literal("tied", ())
-    rho = _parse_rho(short, rho_text if at else None, plugin) if tied else None
+    rho = _parse_rho(named, rho_text if at else None, plugin) if tied else None
     if at and not tied:
         raise SpurbenchError(f"Split {plugin.name}/{name} takes no @rho, found {text!r}. Write: {plugin.name}/{name}")
-    return SplitRef(plugin, name, rho, _changed(plugin, {**(given or {}), **settings}))
+    changed = _changed(plugin, {**(given or {}), **settings})
+    return tuple(SplitRef(plugin, name, rho, changed, fold) for fold in folds)
 
 
 def _without_settings(text: str) -> tuple[str, dict[str, Any]]:

@@ -12,6 +12,9 @@ from robustbench_spur.store import content_hash
 ENGINE_VERSION = 1
 """Raised whenever the training loop, a network of the project's own or a stage function changes its results."""
 
+IMAGE_KINDS = ("pixels", "gather")
+"""Kinds of stages whose result is images: made, or taken from others that are."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_spur.feeding import Feed, augment, epoch_order, to_unit
+from robustbench_spur.gathered import Images
 from robustbench_spur.method import Batch, Method, Sampling, View
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
@@ -28,8 +29,9 @@ from robustbench_spur.store import replacing
 from robustbench_spur.types import SpurbenchError
 
 Progress = Callable[[int, int], None]
-SELECTIONS = ("last", "validation_accuracy")
-"""Rules that pick the epoch: the last one, or the earliest with the highest accuracy on validation."""
+SELECTIONS = ("last", "validation_accuracy", "worst_of_groups")
+"""Rules that pick the epoch: the last one, the earliest with the highest accuracy on validation, or the earliest whose worst
+group fares best on the set that serves to choose. The third reads attributes."""
 KEEP_BYTES = 512 << 20
 """All epochs' weights are kept while together they take at most this; else only the best and the last."""
 EVALUATION_BATCH = 256
@@ -37,6 +39,26 @@ EVALUATION_BATCH = 256
 
 class DivergedError(RuntimeError):
     """The loss on the training or the validation set became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """The set with attributes by which the epoch is chosen.
+
+    Args:
+        images: of the set.
+        labels: class codes, shape (n,).
+        groups: group indices, shape (n,); every declared group occurs.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def worst(self, logits: torch.Tensor) -> float:
+        """Accuracy of the worst group."""
+        right = logits.argmax(1).numpy() == self.labels
+        return min(float(right[self.groups == group].mean()) for group in np.unique(self.groups))
 
 
 @dataclass
@@ -60,13 +82,14 @@ class Run:
         device: where to compute.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast).
         folder: of the checkpoints.
+        chooser: what the rule ``"worst_of_groups"`` looks at; None for the other rules.
     """
 
     method: Method
     model: Classifier
     view: View
-    train: NDArray[np.uint8]
-    validation: NDArray[np.uint8]
+    train: Images
+    validation: Images
     validation_labels: NDArray[np.int64]
     augmentations: tuple[str, ...]
     training: Training
@@ -75,6 +98,7 @@ class Run:
     device: torch.device
     precision: str
     folder: Path
+    chooser: Chooser | None = None
 
     def __post_init__(self) -> None:
         if not len(self.view) or not len(self.validation):
@@ -119,6 +143,7 @@ class Run:
         sampling = self.method.sampling(self.view)
         feed = Feed(self.train, self.device)
         validation = Feed(self.validation, self.device)
+        choosing = Feed(self.chooser.images, self.device) if self.chooser else None
         labels = torch.from_numpy(self.view.partition.labels).to(self.device)
         attributes = torch.from_numpy(self.view.partition.attributes).to(self.device)
         for epoch in range(done, epochs):
@@ -128,8 +153,15 @@ class Run:
             self._check_finite("training", loss, epoch)
             with self.average.swapped_in(self.model):
                 accuracy, nll = self._validate(validation)
+                chosen_by = self._worst(choosing)
             self._check_finite("validation", nll, epoch)
-            entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy, "validation_nll": nll}
+            entry = {
+                "epoch": epoch + 1,
+                "loss": loss,
+                "validation_accuracy": accuracy,
+                "validation_nll": nll,
+                **chosen_by,
+            }
             self.history.append({**entry, "seconds": round(time.perf_counter() - begun, 3)})
             self._save(epoch + 1, optimizer)
 
@@ -187,6 +219,12 @@ class Run:
         accuracy = (logits.argmax(1) == labels).float().mean()
         return float(accuracy), float(torch.nn.functional.cross_entropy(logits, labels))
 
+    def _worst(self, choosing: Feed | None) -> dict[str, float]:
+        """What the epoch is chosen by, for the history; nothing where the rule needs no such set."""
+        if self.chooser is None or choosing is None:
+            return {}
+        return {"selection_worst_of_groups": self.chooser.worst(predict(self.model, choosing)[0])}
+
     # checkpoints
 
     def _weights_file(self, epoch: int) -> Path:
@@ -209,8 +247,12 @@ class Run:
     def _select(self, epochs: int) -> int:
         if self.selection == "last":
             return epochs
-        accuracies = [entry["validation_accuracy"] for entry in self.history[:epochs]]
-        return int(np.argmax(accuracies)) + 1
+        return 1 + int(np.argmax([entry[self._criterion] for entry in self.history[:epochs]]))
+
+    @property
+    def _criterion(self) -> str:
+        """Entry of the history whose highest value picks the epoch."""
+        return "validation_accuracy" if self.chooser is None else "selection_worst_of_groups"
 
     def _resume(self, optimizer: torch.optim.Optimizer, epochs: int) -> int:
         """Load the last checkpoint if it is short of the goal; returns the epochs done."""
@@ -243,7 +285,7 @@ class Run:
         self._written.add(epoch)
         size = sum(value.numel() * value.element_size() for value in weights.values())
         if size * self.training.epochs > KEEP_BYTES:
-            keep = {epoch, 1 + int(np.argmax([entry["validation_accuracy"] for entry in self.history]))}
+            keep = {epoch, 1 + int(np.argmax([entry[self._criterion] for entry in self.history]))}
             # only what this run wrote: another process may be on the same way
             for old in self._written - keep:
                 self._weights_file(old).unlink(missing_ok=True)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PARTITIONS = ("train", "validation", "adapt", "test")
-"""Names of the partitions a split may have. ``adapt`` is a small unbiased set that only a declared method may read."""
+PARTITIONS = ("train", "validation", "adapt", "selection", "test")
+"""Names of the partitions a split may have. ``adapt`` is a small unbiased set that only a declared method may read,
+``selection`` one with attributes that serves to choose only."""
 
 
 class SpurbenchError(Exception):

@@ -26,11 +26,12 @@ PLUGIN_FOLDERS = ("evaluators", "methods", "splits")
 
 LAYERS = {
     "nouns": "types",
-    "ground": "parameters store stage home randomness provenance evaluators.metric",
-    "contracts": "evaluators.base splits.base method literals manifest record statistics networks phantom",
+    "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
+    "contracts": "evaluators.base splits.base method literals manifest record statistics networks phantom protocols gathered",
     "looking up": "registry splitref scoring coverage runtime feeding attack",
     "plugins": "evaluators splits methods",
-    "work": "training engine executor request cell plan runner export",
+    "work": "pixels training engine executor request cell plan runner export",
+    "data": "download unpack preparation doctor curation",
     "results": "rows ranking board tables page",
     "faces": "cli api",
 }
@@ -42,6 +43,8 @@ A package stands for all its modules; a module of it that is named itself has it
 ALLOWED_WORDS = {
     ("cli/__init__.py", "clean"): "the verb, not the split",
     ("cli/cache.py", "clean"): "the verb, not the split",
+    ("pictures.py", "colour"): "a kind of picture, not the split",
+    ("pixels.py", "clean"): "the verb, not the split",
     ("store.py", "clean"): "the verb, not the split",
     ("cli/options.py", "erm"): "an example in a help text",
 }
@@ -262,7 +265,7 @@ def test_what_only_reads_loads_nothing_heavy(tmp_path: Path) -> None:
         ["leaderboard", "--markdown"],
         ["leaderboard", "--html", str(tmp_path / "page.html")],
     ]
-    assert {command[0] for command in commands[1:]} == VERBS.keys() - {"run", "export"}
+    assert {command[0] for command in commands[1:]} == VERBS.keys() - {"run", "export", "data", "curate"}
     code = f"""
 import contextlib, io, json, sys
 from {PACKAGE}.cli import main

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
-from robustbench_spur import engine
+from robustbench_spur import engine, pixels
 from robustbench_spur.executor import LocalExecutor, Outcome, describe_error
 from robustbench_spur.home import Home
 from robustbench_spur.networks import SmallCNN
@@ -75,7 +75,7 @@ def test_pixels_are_the_datasets_images(computed: Any) -> None:
     )
 )
 def test_block_means_of_any_size(images: Any) -> None:
-    means = engine.block_means(images)
+    means = pixels.block_means(images)
     height, width = images.shape[-2:]
     assert means.shape == (len(images), 8, 8)
     for row in range(8):
@@ -353,15 +353,91 @@ def test_an_edited_dataset_is_read_again_in_the_same_process(request_for: Any, d
     assert before.split.sha256 != after.split.sha256
 
 
-def test_an_interrupted_stage_leaves_nothing(request_for: Any, home: Home) -> None:
-    plan = make_plan(request_for())
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+
+def test_an_interrupted_stage_leaves_no_result(request_for: Any) -> None:
+    plan = make_plan(request_for())
+    stage = find(plan, "pixels")
+    with pytest.raises(KeyboardInterrupt):
+        engine.execute(stage, plan.runtime, interrupt)
+    assert not plan.runtime.pixels.has(stage.key)
+
+
+SLOW = """
+from pathlib import Path
+import numpy as np
+from robustbench_spur.splits.phantom import Phantom
+
+class Slow(Phantom):
+    # a phantom in blocks of five, which notes the first id of every block
+    name = "slow"
+    version = 1
+    splits = {"field": "x", "orientation": "x", "clean": "x"}
+    aliases = {}
+    tied = ()
+    rhos = ()
+    default_rho = 1.0
+    embedded = True
+
+    def pixels(self, split, partition, size):
+        for start in range(0, len(partition), 5):
+            part = partition.take(np.arange(start, min(start + 5, len(partition))))
+            with Path("LOG").open("a") as log:
+                log.write(part.ids[0] + " ")
+            yield np.concatenate(list(super().pixels("clean", part, size)))
+"""
+
+
+def test_images_go_on_where_a_killed_run_was(
+    request_for: Any, draft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    path = draft(SLOW.replace("LOG", str(log)))
+    plan = make_plan(request_for(splits="slow/clean", plugin_files=(path,)))
+    stage = find(plan, "pixels", partition="train")
+    monkeypatch.setattr(pixels, "NOTE_SECONDS", 0.0)
+    log.write_text("")
+
+    def kill(done: int, total: int) -> None:
+        if done >= 15:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        engine.execute(find(plan, "pixels"), plan.runtime, interrupt)
-    assert [path for path in home.root.rglob("*") if path.is_file()] == []
+        engine.execute(stage, plan.runtime, kill)
+    assert len(log.read_text().split()) == 3
+    about = engine.execute(stage, plan.runtime, silent)
+    first = log.read_text().split()
+    assert len(first) == len(set(first)) == 10, "48 slices in blocks of five, each made once"
+    assert about["resumed_at"] == 15
+    split = plan.cells[0].spec.split
+    whole = np.concatenate(list(split.dataset.pixels("clean", split.table.partitions["train"], 16)))
+    assert (engine.images_of(stage, plan.runtime) == whole).all()
+    assert not (plan.runtime.pixels.root / "unfinished" / stage.key).exists()
+
+
+def test_two_processes_may_make_the_same_images(request_for: Any) -> None:
+    plan = make_plan(request_for())
+    stage = find(plan, "pixels", partition="validation")
+    nested = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not nested:
+            nested.append(True)
+            engine.execute(stage, plan.runtime, silent)
+
+    engine.execute(stage, plan.runtime, meanwhile)
+    split = plan.cells[0].spec.split
+    whole = np.concatenate(list(split.dataset.pixels("field", split.table.partitions["validation"], 16)))
+    assert (engine.images_of(stage, plan.runtime) == whole).all()
+
+
+def test_a_full_disk_is_told_before_the_work(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(request_for())
+    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda _: type("", (), {"free": 10})())
+    with pytest.raises(SpurbenchError, match=r"GB of free space for .*, found 0.0 GB"):
+        engine.execute(find(plan, "pixels"), plan.runtime, silent)
 
 
 def test_stages_that_are_there_are_not_computed(computed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,7 +252,9 @@ def test_test_data_are_out_of_reach_of_every_method(reach: Callable[[Task, str],
 
 @pytest.mark.parametrize("reach", REACHES)
 def test_adapt_is_for_those_that_declare_it(reach: Callable[[Task, str], Stage]) -> None:
-    with pytest.raises(HiddenError, match=r"erm asked for partition 'adapt', which it did not declare\. Add it"):
+    with pytest.raises(
+        HiddenError, match=r"erm asked for partition 'adapt', which it did not declare\. Add adapt to needs"
+    ):
         reach(task_of(ERM()), "adapt")
     assert reach(task_of(Reader()), "adapt").kind in ("outputs", "compute")
     assert reach(task_of(ERM()), "validation").kind in ("outputs", "compute")

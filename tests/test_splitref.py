@@ -90,6 +90,9 @@ def message(text: str, registry: Registry, given: dict[str, Any] | None = None) 
         ("mine/main@1.0[size=6]", "mine/main@1.0[size=6]"),
         ("mine/free[size=6,noise=0.25]", "mine/free[noise=0.25,size=6]"),
         ("mine/free[]", "mine/free"),
+        ("spurbreast/field+carve.4", "spurbreast/field_strength+carve.4"),
+        ("field@1.0+join.0", "phantom/field@1.0+join.0"),
+        ("mine/main@1.0+carve.1[size=6]", "mine/main@1.0+carve.1[size=6]"),
     ],
 )
 def test_names(text: str, full: str, registry: Registry) -> None:
@@ -182,8 +185,11 @@ def test_brackets_that_are_no_settings(registry: Registry, text: str) -> None:
             "spurbreast/field@1.0",
             "Split spurbreast/field_strength takes no @rho, found 'spurbreast/field@1.0'. Write: ",
         ),
-        ("phantom/field@1.0+join", "Expected dataset/split@rho, found 'phantom/field@1.0+join': no protocol after '+'"),
-        ("spurbreast/field+carve.0", "Expected dataset/split@rho, found 'spurbreast/field+carve.0': no protocol"),
+        ("phantom/field@1.0+join", "Expected one split, found all 5 folds of 'phantom/field@1.0+join'. Write: phantom"),
+        ("spurbreast/field+carv.0", "Unknown protocol 'carv' in 'spurbreast/field+carv.0'. Did you mean 'carve'?"),
+        ("spurbreast/field+carve.5", "Expected +carve.0 to +carve.4, found 'spurbreast/field+carve.5'."),
+        ("spurbreast/field+carve.00", "Expected +carve.0 to +carve.4, found "),
+        ("phantom/clean+", "Unknown protocol '' in 'phantom/clean+'. Known: carve, join."),
     ],
 )
 def test_names_that_are_refused(text: str, expected: str, registry: Registry) -> None:

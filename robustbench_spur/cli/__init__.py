@@ -17,6 +17,8 @@ VERBS = {
     "status": "what is done, failed, stale or missing on the board",
     "leaderboard": "the ranked table, and the page",
     "export": "the trained weights of a cell as safetensors",
+    "data": "get, check and prepare data sets",
+    "curate": "find shortcuts in a collection, and make splits from it",
     "cache": "what the results and caches take",
     "clean": "free what can be made again",
 }

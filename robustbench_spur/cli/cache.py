@@ -14,6 +14,7 @@ MEANING = {
     "records": "what cells left",
     "predictions": "per-example predictions of the records",
     "leaderboards": "generated pages",
+    "data": "data sets that were downloaded or unpacked",
 }
 
 

@@ -26,11 +26,11 @@ def main(options: argparse.Namespace) -> int:
     from robustbench_spur.board import build_board
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
-    from robustbench_spur.splitref import parse_split
+    from robustbench_spur.splitref import parse_splits
 
     home, manifest = home_of(), load_manifest(options.board)
     registry = Registry(tuple(options.plugin))
-    splits = [parse_split(text, registry).full for text in named(options.split)]
+    splits = [parse_splits(text, registry)[0].family for text in named(options.split)]
     methods = [registry.find("method", name).name for name in named(options.method)]
     board = build_board(home, manifest, tuple(options.plugin)).only(splits, methods)
     if options.json:

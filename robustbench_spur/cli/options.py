@@ -70,7 +70,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         help="safetensors weights that stand in for a method's full training, such as erm=mine.safetensors",
     )
     parser.add_argument(
-        "--selection", help="rule that picks the epoch: last, validation_accuracy (default: the board's)"
+        "--selection",
+        help="rule that picks the epoch: last, validation_accuracy or worst_of_groups (default: the board's)",
     )
     parser.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="DATASET=PATH", help="where a dataset's files lie"

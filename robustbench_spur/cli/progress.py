@@ -153,7 +153,7 @@ class Terminal:
         from robustbench_spur.page import write_page
         from robustbench_spur.tables import print_board
 
-        splits = {cell.spec.split.ref.full for cell in plan.cells}
+        splits = {cell.spec.split.ref.family for cell in plan.cells}
         whole = build_board(plan.runtime.home, plan.manifest, plan.runtime.plugin_files)
         print_board(whole.only(splits), Console(highlight=False))
         page = write_page(whole, plan.runtime.home, plugin_files=plan.runtime.plugin_files)

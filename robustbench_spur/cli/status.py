@@ -23,10 +23,12 @@ def main(options: argparse.Namespace) -> int:
     from robustbench_spur.coverage import coverage
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
-    from robustbench_spur.splitref import parse_split
+    from robustbench_spur.splitref import parse_splits
 
     manifest, registry = load_manifest(options.board), Registry(tuple(options.plugin))
-    splits = [parse_split(text, registry).full for text in named(options.split)] or [p.name for p in manifest.splits]
+    splits = [ref.full for text in named(options.split) for ref in parse_splits(text, registry)] or [
+        p.name for p in manifest.splits
+    ]
     methods = [registry.find("method", name) for name in named(options.method)] or registry.entries("method")
     seeds = options.seed or list(manifest.seeds)
     rows = coverage(home_of(), manifest, registry, methods, splits, seeds)

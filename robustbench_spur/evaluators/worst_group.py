@@ -170,7 +170,7 @@ class WorstGroup(Evaluator):
     version = 1
     summary = "accuracy of every group, the worst of them, and sensitivity, specificity, AUROC and their like"
     source = "Sagawa et al., ICLR 2020"
-    partitions = ("train", "validation", "adapt", "test")
+    partitions = ("train", "validation", "adapt", "selection", "test")
     metrics: ClassVar[Mapping[str, Metric]] = {
         "worst_group_accuracy": Metric(
             "Lowest of the declared groups' accuracies, undefined if a declared group has no examples; its interval is "

@@ -7,6 +7,7 @@ in blocks, and then read from a cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,59 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from robustbench_spur.types import Partition, SplitTable, SpurbenchError
+from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
 RHOS = (1.0, 0.99, 0.95, 0.9, 0.8, 0.5)
 """The shares of aligned patients per class that a tied split is offered at."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that can be downloaded for a dataset. The hash is its identity, the addresses are where it may be found.
+
+    Args:
+        name: file name it is kept under.
+        urls: addresses, tried in order.
+        sha256: published hash; None where none is: what is seen first is then recorded and held to.
+        md5: published hash, checked too where there is one.
+        size: in bytes; None where unknown.
+        splits: what it serves; empty for all splits.
+        unpack: whether it is unpacked beside itself; else the dataset reads it as it is.
+        note: what a user must know before, such as an address that is a guess.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+    splits: tuple[str, ...] = ()
+    unpack: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is there of a split, read without stopping at the first fault; what the data doctor examines.
+
+    Args:
+        rows: by partition; the attribute is -1 where it is missing, and a patient may be in several partitions.
+        groups: the declared universe.
+        faults: what went wrong in reading, by what it is about ("files and folders"); one text per fault.
+        notes: as in :class:`~robustbench_spur.types.SplitTable`.
+        one_size: whether all images must have one mode and one size.
+    """
+
+    rows: Mapping[str, Partition]
+    groups: Groups
+    faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    one_size: bool = False
+
+    @classmethod
+    def unread(cls, error: SpurbenchError) -> Inventory:
+        """That of a split whose rows cannot be read."""
+        return cls({}, Groups((), "", ()), {"rows": (str(error),)})
 
 
 class SplitParameters(BaseModel):
@@ -46,6 +96,7 @@ class Dataset:
             ``"horizontal_flip"``, ``"shift"``.
         source: where data and model come from.
         licence: of the data.
+        archives: what can be downloaded.
     """
 
     name: ClassVar[str]
@@ -59,10 +110,11 @@ class Dataset:
     embedded: ClassVar[bool] = False
     image_size: ClassVar[int]
     image_sizes: ClassVar[tuple[int, ...]] = ()
-    channels: ClassVar[int] = 1
+    channels: int = 1
     augmentations: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
     licence: ClassVar[str] = ""
+    archives: ClassVar[tuple[Archive, ...]] = ()
     Parameters: ClassVar[type[SplitParameters]] = SplitParameters
 
     def __init__(self, parameters: SplitParameters | None = None, path: Path | None = None) -> None:
@@ -87,6 +139,21 @@ class Dataset:
             rho: share of patients per class with the aligned attribute, in train and validation; None if not tied.
         """
         raise NotImplementedError
+
+    def inventory(self, split: str, rho: float | None) -> Inventory:
+        """The rows of a split with all that is wrong with them; an error of :meth:`table` is the one fault here.
+
+        A dataset of a user's files overrides it, so that all faults are told at once.
+        """
+        try:
+            table = self.table(split, rho)
+        except SpurbenchError as error:
+            return Inventory.unread(error)
+        return Inventory(table.partitions, table.groups, notes=table.notes)
+
+    def files(self, split: str, partition: Partition) -> list[Path] | None:
+        """The image file behind each row, in row order; None where images do not lie in files of their own."""
+        return None
 
     def pixels(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.uint8]]:
         """The images of a partition, in row order, in blocks of uint8, shape (block, channels, size, size).

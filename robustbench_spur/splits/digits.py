@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.parameters import parameter
-from robustbench_spur.splits.base import Dataset, SplitParameters, tied_attributes
+from robustbench_spur.reading import reading
+from robustbench_spur.splits.base import Archive, Dataset, SplitParameters, tied_attributes
 from robustbench_spur.splits.files import (
     blocks,
     check_images,
@@ -34,7 +35,6 @@ from robustbench_spur.splits.files import (
     content_sha256,
     find_npz,
     read_npz,
-    reading,
     stream,
 )
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
@@ -142,6 +142,28 @@ class Digits(Dataset):
     augmentations = ()
     source = "MNIST (LeCun, Cortes and Burges 1998); Colored MNIST: Arjovsky et al. 2019, arXiv 1907.02893, section 5.2"
     licence = "MNIST: CC BY-SA 3.0"
+    archives = (
+        Archive(
+            "train-images-idx3-ubyte.gz",
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",),
+            md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        ),
+        Archive(
+            "train-labels-idx1-ubyte.gz",
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz",),
+            md5="d53e105ee54ea40749a09fcbcd1e9432",
+        ),
+        Archive(
+            "t10k-images-idx3-ubyte.gz",
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",),
+            md5="9fb629c4189551a2d022fa330f9573f3",
+        ),
+        Archive(
+            "t10k-labels-idx1-ubyte.gz",
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/t10k-labels-idx1-ubyte.gz",),
+            md5="ec29112dd5afa0611ce80d1b7f02629c",
+        ),
+    )
     Parameters = DigitsParameters
 
     @cached_property

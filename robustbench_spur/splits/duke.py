@@ -1,4 +1,4 @@
-"""Duke's clinical spreadsheet: its three header rows, its codings, and the attributes that are joined from it by patient.
+"""Duke's clinical spreadsheet: the attributes that are joined from it by patient.
 
 Source: Duke-Breast-Cancer-MRI (Saha et al. 2018, TCIA, doi 10.7937/TCIA.e3sv-re93), Clinical_and_Other_Features.xlsx.
 """
@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from robustbench_spur.splits.files import reading
+from robustbench_spur import spreadsheet
+from robustbench_spur.spreadsheet import HEADER_ROWS, decode, words
 from robustbench_spur.types import SpurbenchError
 
 SPREADSHEET = "Clinical_and_Other_Features.xlsx"
 SPREADSHEET_SOURCE = "TCIA, Duke-Breast-Cancer-MRI, doi 10.7937/TCIA.e3sv-re93"
 PATIENT_COLUMN = ("Patient Information", "Patient ID")
-HEADER_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -124,78 +122,9 @@ def patient_id(number: int) -> str:
     return f"Breast_MRI_{number:03d}"
 
 
-def _words(cell: Any) -> str:
-    return "" if cell is None else " ".join(str(cell).split())
-
-
 @dataclass(frozen=True)
-class Spreadsheet:
-    """Duke's clinical table: three header rows (section, name, coding), then one row per patient.
-
-    Args:
-        path: of the file.
-        cells: all rows, header rows included; blank cells are None or "".
-    """
-
-    path: Path
-    cells: list[list[Any]] = field(repr=False)
-
-    @classmethod
-    def read(cls, path: Path) -> Spreadsheet:
-        """Read the sheet "Data".
-
-        Raises:
-            SpurbenchError: the file is unreadable or has no such sheet.
-        """
-        import pandas as pd
-
-        with reading(path, "a spreadsheet with a sheet 'Data'"):
-            frame = pd.read_excel(
-                path, sheet_name="Data", header=None, dtype=object, keep_default_na=False, engine="openpyxl"
-            )
-        if len(frame) <= HEADER_ROWS:
-            raise SpurbenchError(
-                f"Expected {HEADER_ROWS} header rows and then patients in {path}, found {len(frame)} rows."
-            )
-        return cls(path, frame.to_numpy().tolist())
-
-    def position(self, section: str, column: str) -> int:
-        """Position of a column that is named in a section.
-
-        Raises:
-            SpurbenchError: there is no such column, or more than one.
-        """
-        current, found = "", []
-        for position, (head, name) in enumerate(zip(self.cells[0], self.cells[1], strict=True)):
-            current = _words(head) or current
-            if (current, _words(name)) == (section, column):
-                found.append(position)
-        if len(found) != 1:
-            raise SpurbenchError(
-                f"Expected one column {column!r} in section {section!r} of {self.path}, found {len(found)}."
-                f" Get the file again ({SPREADSHEET_SOURCE})."
-            )
-        return found[0]
-
-    def coding(self, attribute: Attribute) -> dict[int, str]:
-        """What the codes of a column mean, from the third header row.
-
-        Raises:
-            SpurbenchError: the cell is not a list of ``code = meaning``.
-        """
-        text = str(self.cells[2][self.position(attribute.section, attribute.column)] or "")
-        meanings: dict[int, str] = {}
-        for part in filter(None, (_words(part) for part in re.split(r"[,\n{}]", text))):
-            left, sign, right = (piece.strip() for piece in part.rpartition("="))
-            code, meaning = (left, right) if attribute.code_first else (right, left)
-            if not sign or not code.isdecimal() or int(code) in meanings:
-                raise SpurbenchError(
-                    f"Expected 'code = meaning' above {attribute.column!r} in {self.path}, found {part!r}."
-                )
-            meanings[int(code)] = meaning
-        if not meanings:
-            raise SpurbenchError(f"Expected a coding above {attribute.column!r} in {self.path}, found an empty cell.")
-        return meanings
+class Spreadsheet(spreadsheet.Spreadsheet):
+    """Duke's clinical table, whose patients are numbered."""
 
     def column(self, attribute: Attribute) -> dict[int, str]:
         """The meaning of every patient's code; where a cell holds none (blank, NA, NP, 1.5), its text and that remark.
@@ -204,17 +133,31 @@ class Spreadsheet:
             By Duke's patient number.
 
         Raises:
-            SpurbenchError: a patient id is malformed or occurs twice.
+            SpurbenchError: a patient id is malformed or occurs twice, or the column or its coding is not there.
         """
-        ids, position = self.position(*PATIENT_COLUMN), self.position(attribute.section, attribute.column)
-        coding = self.coding(attribute)
+        ids, position = self.known(*PATIENT_COLUMN), self.known(attribute.section, attribute.column)
+        coding = self.coding(position, code_first=attribute.code_first)
+        if not coding:
+            text = words(self.cells[2][position])
+            raise SpurbenchError(
+                f"Expected 'code = meaning' above {attribute.column!r} in {self.path}, found {text!r}."
+            )
         out: dict[int, str] = {}
-        for line, row in enumerate(self.cells[HEADER_ROWS:], start=HEADER_ROWS + 1):
-            match = re.fullmatch(r"Breast_MRI_(\d+)", _words(row[ids]), re.ASCII)
+        for line, row in enumerate(self.rows, start=HEADER_ROWS + 1):
+            match = re.fullmatch(r"Breast_MRI_(\d+)", words(row[ids]), re.ASCII)
             if match is None or int(match[1]) in out:
                 what = "a new id such as Breast_MRI_001"
-                raise SpurbenchError(f"Expected {what} in row {line} of {self.path}, found {_words(row[ids])!r}.")
-            cell = re.sub(r"\.0$", "", _words(row[position]))
-            meaning = coding.get(int(cell)) if cell.isdecimal() else None
-            out[int(match[1])] = meaning or f"{cell or 'blank'} (no known code)"
+                raise SpurbenchError(f"Expected {what} in row {line} of {self.path}, found {words(row[ids])!r}.")
+            out[int(match[1])] = decode(row[position], coding)
         return out
+
+    def known(self, section: str, column: str) -> int:
+        """Position of a column that the published file has.
+
+        Raises:
+            SpurbenchError: this file does not have it, or twice.
+        """
+        try:
+            return self.position(section, column)
+        except SpurbenchError as error:
+            raise SpurbenchError(f"{error} Get the file again ({SPREADSHEET_SOURCE}).") from None

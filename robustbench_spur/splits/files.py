@@ -8,10 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,51 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_spur.pictures import PNG_END
+from robustbench_spur.reading import reading
 from robustbench_spur.splits.base import Dataset
 from robustbench_spur.types import SpurbenchError, nearest
 
 BLOCK = 256
 """Images per block that :meth:`Dataset.pixels` yields."""
 
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What the readers used here raise on a missing, truncated, corrupt or encrypted file."""
-
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-"""The last chunk of every complete PNG; decoders do without it, and so would not notice a file that lost its end."""
-
 PNG_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGB with alpha"}
 """Colour types of a PNG header (ISO/IEC 15948, table 11.1)."""
-
-
-@contextmanager
-def reading(path: Path, expected: str) -> Iterator[None]:
-    """Turn a reader's exception into an error that names the file.
-
-    Args:
-        path: the file that is read inside the block.
-        expected: what it should be, as in "Expected ..., found ...".
-
-    Raises:
-        SpurbenchError: anything in :data:`DAMAGE` was raised inside the block.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise SpurbenchError(f"Expected {expected} at {path}, found no such file. Check the path.") from error
-    except DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SpurbenchError(f"Expected {expected}, found {path} unreadable ({reason}). Get the file again.") from error
 
 
 def find_npz(path: Path, dataset: str) -> Path:

@@ -16,7 +16,10 @@ from robustbench_spur.phantom.draws import Stream, generator
 from robustbench_spur.phantom.render import Slices, check, lesion_masks, render
 from robustbench_spur.phantom.workers import blocks
 from robustbench_spur.splits.base import Dataset, SplitParameters, tied_attributes
-from robustbench_spur.types import PARTITIONS, Groups, Partition, SplitTable, SpurbenchError, nearest
+from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError, nearest
+
+DRAWN = ("train", "validation", "adapt", "test")
+"""Its partitions; their places are part of the seeds that patients are drawn from."""
 
 PATIENTS_PER_PARTITION = 100_000
 """Each partition has its own range of patient numbers, so that its patients do not change with another's size."""
@@ -104,7 +107,7 @@ class Phantom(Dataset):
             named = ", ".join(str(value) for value in known)
             raise SpurbenchError(f"Expected rho of {self.name}/{split} among {named}, found {rho}. Name one of these.")
         groups = ORIENTATION if split == "orientation" else FIELD_STRENGTH
-        partitions = {name: self._partition(split, name, 0.5 if rho is None else rho) for name in PARTITIONS}
+        partitions = {name: self._partition(split, name, 0.5 if rho is None else rho) for name in DRAWN}
         return SplitTable(groups, partitions)
 
     def pixels(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -166,7 +169,7 @@ class Phantom(Dataset):
         return Slices(columns["patient"], columns["z"], columns["field_strength"], columns["rotated"])
 
     def _partition(self, split: str, name: str, rho: float) -> Partition:
-        first = PARTITIONS.index(name) * PATIENTS_PER_PARTITION
+        first = DRAWN.index(name) * PATIENTS_PER_PARTITION
         patients = first + np.arange(getattr(self.parameters, f"{name}_patients"), dtype=np.int64)
         given = self._assign(split, name, rho, len(patients))
         plan = plan_slices(self.parameters.seed, patients, given.positive, given.negative)
@@ -192,7 +195,7 @@ class Phantom(Dataset):
 
     def _generator(self, stream: Stream, partition: str, split: str = "field") -> np.random.Generator:
         part = list(self.splits).index(split)
-        return generator(self.parameters.seed, stream, PARTITIONS.index(partition), part)
+        return generator(self.parameters.seed, stream, DRAWN.index(partition), part)
 
 
 def _rows(split: str, patients: NDArray[np.int64], given: Assignment, plan: Plan) -> Partition:

@@ -6,13 +6,13 @@ The layout is told in :mod:`robustbench_spur.splits.spurbreast`; what does not f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from robustbench_spur.reading import reading
 from robustbench_spur.splits.duke import patient_id
-from robustbench_spur.splits.files import reading
 from robustbench_spur.types import SpurbenchError
 
 FOLDERS = {"train": "training", "validation": "validation", "test": "test"}
@@ -50,6 +50,65 @@ def entries_of(folder: Path) -> list[Path]:
     return [entry for entry in found if not entry.name.startswith(".") and entry.name.lower() not in IGNORED]
 
 
+class Scan(NamedTuple):
+    """What the folders of a partition hold.
+
+    Args:
+        slices: that are named as the layout says, sorted by (patient, slice).
+        strangers: what is missing, empty or there without belonging there, as whole error messages.
+        repeated: slices that are there twice, likewise.
+    """
+
+    slices: list[Slice]
+    strangers: list[str]
+    repeated: list[str]
+
+
+def scan_slices(folder: Path, partition: str) -> Scan:
+    """The files of one partition, and all that is wrong with them.
+
+    Args:
+        folder: of the split.
+        partition: ``"training"``, ``"validation"`` or ``"test"``.
+    """
+    place = folder / partition
+    slices: list[Slice] = []
+    strangers: list[str] = []
+    try:
+        strangers += [
+            f"Expected only the folders 0 and 1 in {place}, found {entry}. Move it elsewhere."
+            for entry in entries_of(place)
+            if entry.name not in LABELS
+        ]
+    except SpurbenchError as error:
+        return Scan([], [str(error)], [])
+    for label in LABELS:
+        _scan_label(place / label, folder, slices, strangers)
+    slices.sort()
+    repeated = [
+        f"Expected each slice once, found {one.file} and {other.file} in {folder}. Remove one."
+        for one, other in pairwise(slices)
+        if one[:3] == other[:3]
+    ]
+    return Scan(slices, strangers, repeated)
+
+
+def _scan_label(place: Path, folder: Path, slices: list[Slice], strangers: list[str]) -> None:
+    """Add the files of a label's folder to what was found."""
+    try:
+        entries = entries_of(place)
+    except SpurbenchError as error:
+        strangers.append(str(error))
+        return
+    if not entries:
+        strangers.append(f"Expected PNG files in {place}, found none. Unpack the archive again.")
+    for entry in entries:
+        try:
+            slices.append(_parse(entry, folder, int(place.name)))
+        except SpurbenchError as error:
+            strangers.append(str(error))
+
+
 def list_slices(folder: Path, partition: str) -> list[Slice]:
     """The files of one partition, sorted by (patient, slice).
 
@@ -60,23 +119,15 @@ def list_slices(folder: Path, partition: str) -> list[Slice]:
     Raises:
         SpurbenchError: a folder is missing or empty, a file is not named as the layout says, or a slice is there twice.
     """
-    place = folder / partition
-    stray = [entry for entry in entries_of(place) if entry.name not in LABELS]
-    if stray:
-        raise SpurbenchError(f"Expected only the folders 0 and 1 in {place}, found {stray[0]}. Move it elsewhere.")
-    slices = []
-    for label in LABELS:
-        entries = entries_of(place / label)
-        if not entries:
-            raise SpurbenchError(f"Expected PNG files in {place / label}, found none. Unpack the archive again.")
-        slices += [_parse(entry, folder, int(label)) for entry in entries]
-    slices.sort()
-    for one, other in pairwise(slices):
-        if one[:3] == other[:3]:
-            raise SpurbenchError(
-                f"Expected each slice once, found {one.file} and {other.file} in {folder}. Remove one."
-            )
-    return slices
+    found = scan_slices(folder, partition)
+    refuse((*found.strangers, *found.repeated))
+    return found.slices
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise the first fault; nothing where there is none."""
+    if faults:
+        raise SpurbenchError(faults[0])
 
 
 def _parse(entry: Path, folder: Path, label: int) -> Slice:

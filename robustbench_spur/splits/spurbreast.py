@@ -22,7 +22,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.splits.base import Dataset
+from robustbench_spur.reading import reading
+from robustbench_spur.splits.base import Archive, Dataset, Inventory
 from robustbench_spur.splits.duke import (
     ATTRIBUTES,
     SPREADSHEET,
@@ -31,13 +32,23 @@ from robustbench_spur.splits.duke import (
     Spreadsheet,
     patient_id,
 )
-from robustbench_spur.splits.files import blocks, check_size, check_split, read_grey_png, reading, square_side
-from robustbench_spur.splits.slices import FOLDERS, LABELS, Slice, check_disjoint, entries_of, list_slices
+from robustbench_spur.splits.files import blocks, check_size, check_split, read_grey_png, square_side
+from robustbench_spur.splits.slices import (
+    FOLDERS,
+    LABELS,
+    Slice,
+    check_disjoint,
+    entries_of,
+    list_slices,
+    refuse,
+    scan_slices,
+)
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
 CLASSES = ("clear", "tumour")
 SMALLEST = 32
 """Least side of an image, in pixels; the released ones have 320."""
+GUESSED = "its address is a guess, by analogy with field_strength.zip"
 
 
 class SpurBreast(Dataset):
@@ -66,6 +77,71 @@ class SpurBreast(Dataset):
         "SpurBreast: Won et al. 2025, doi 10.1007/978-3-032-05325-1_53; Duke-Breast-Cancer-MRI: Saha et al. 2018, TCIA"
     )
     licence = "CC BY-NC 4.0"
+    archives = (
+        Archive(
+            "field_strength.zip",
+            ("https://zenodo.org/records/17128791/files/field_strength.zip?download=1",),
+            sha256="c6c4b6bcc62168cc91c7e44bc0e5e19bff75a1232c7284bc682e0ccb6ce9bafc",
+            md5="dbe61da7dc7b06c69c10dbbea0a13b40",
+            size=905_891_386,
+            splits=("field_strength",),
+            unpack=True,
+        ),
+        Archive(
+            "vertical_flip.zip",
+            ("https://zenodo.org/records/17128791/files/vertical_flip.zip?download=1",),
+            splits=("vertical_flip",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "menopause.zip",
+            ("https://zenodo.org/records/17128791/files/menopause.zip?download=1",),
+            splits=("menopause",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "race_and_ethnicity.zip",
+            ("https://zenodo.org/records/17128791/files/race_and_ethnicity.zip?download=1",),
+            splits=("race_and_ethnicity",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "surgery_type.zip",
+            ("https://zenodo.org/records/17128791/files/surgery_type.zip?download=1",),
+            splits=("surgery_type",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "baseline_high.zip",
+            ("https://zenodo.org/records/17128791/files/baseline_high.zip?download=1",),
+            splits=("baseline_high",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "baseline_mid.zip",
+            ("https://zenodo.org/records/17128791/files/baseline_mid.zip?download=1",),
+            splits=("baseline_mid",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "baseline_low.zip",
+            ("https://zenodo.org/records/17128791/files/baseline_low.zip?download=1",),
+            splits=("baseline_low",),
+            unpack=True,
+            note=GUESSED,
+        ),
+        Archive(
+            "Clinical_and_Other_Features.xlsx",
+            ("https://wiki.cancerimagingarchive.net/download/attachments/70226903/Clinical_and_Other_Features.xlsx",),
+            note="Duke's clinical table, which tells the attributes; no hash of it is published.",
+        ),
+    )
 
     @cached_property
     def root(self) -> Path:
@@ -165,38 +241,72 @@ class SpurBreast(Dataset):
         folder, attribute = self.folder(split), ATTRIBUTES[split]
         listed = {name: list_slices(folder, place) for name, place in FOLDERS.items()}
         check_disjoint(listed, folder)
-        values, notes = self._join(attribute, listed)
+        values, notes, faults = self._join(attribute, listed)
+        refuse(faults)
         order, tie = _order(attribute, listed["train"], values, folder)
-        for slices in listed.values():
-            _check_values(slices, values, order, folder)
-        partitions = {name: _partition(slices, values, order) for name, slices in listed.items()}
+        refuse(_outside(listed, values, order, folder))
+        ids = {name: [Path(row.file).stem for row in slices] for name, slices in listed.items()}
+        partitions = {name: _partition(ids[name], slices, values, order) for name, slices in listed.items()}
         every = (f"Attributes are joined by patient from {SPREADSHEET}.", *notes, tie, *_facts(listed))
         return SplitTable(Groups(CLASSES, attribute.name, order), partitions, every)
 
-    def _join(self, attribute: Attribute, listed: Mapping[str, list[Slice]]) -> tuple[dict[int, str], list[str]]:
-        """Our name of each patient's value, and what to note about it."""
+    def inventory(self, split: str, rho: float | None) -> Inventory:
+        """The rows with all faults; ids are file names with their folders, since a slice may be there twice."""
+        split = check_split(self, split)
+        try:
+            folder = self.folder(split)
+        except SpurbenchError as error:
+            return Inventory.unread(error)
+        attribute = ATTRIBUTES[split]
+        scans = {name: scan_slices(folder, place) for name, place in FOLDERS.items()}
+        listed = {name: scan.slices for name, scan in scans.items()}
+        try:
+            values, notes, unknown = self._join(attribute, listed)
+        except SpurbenchError as error:
+            values, notes, unknown = {}, [], [str(error)]
+        order, tie = _order_or_fault(attribute, listed["train"], values, folder)
+        faults = {
+            "files and folders": tuple(fault for scan in scans.values() for fault in scan.strangers),
+            "repeated slices": tuple(fault for scan in scans.values() for fault in scan.repeated),
+            attribute.name: (*unknown, *tie, *_outside(listed, values, order, folder)),
+        }
+        rows = {
+            name: _partition([row.file for row in slices], slices, values, order) for name, slices in listed.items()
+        }
+        return Inventory(rows, Groups(CLASSES, attribute.name, order), faults, tuple(notes), one_size=True)
+
+    def _join(
+        self, attribute: Attribute, listed: Mapping[str, list[Slice]]
+    ) -> tuple[dict[int, str], list[str], list[str]]:
+        """Our name of each patient's value, what to note about it, and a fault for each patient who has none."""
         column, sheet = self.spreadsheet.column(attribute), self.spreadsheet.path
         values: dict[int, str] = {}
         merged: set[str] = set()
-        for row in (row for slices in listed.values() for row in slices):
-            if row.patient in values:
-                continue
+        faults: list[str] = []
+        for row in _first_of_patients(listed):
             who = f"{patient_id(row.patient)} ({row.file})"
             if row.patient not in column:
-                raise SpurbenchError(f"Expected patient {who} in {sheet}, found no such row. Get the file again.")
+                faults.append(f"Expected patient {who} in {sheet}, found no such row. Get the file again.")
+                continue
             meaning = column[row.patient]
             if meaning not in attribute.values:
                 known = ", ".join(attribute.values)
-                raise SpurbenchError(
+                faults.append(
                     f"Expected {attribute.column!r} of {who} to be one of {known}, found {meaning!r} in {sheet}."
                 )
+                continue
             values[row.patient] = attribute.values[meaning]
             if meaning in attribute.rounded:
                 merged.add(f"{patient_id(row.patient)} ({meaning})")
         notes = [attribute.note] if attribute.note else []
         if merged:
             notes.append(f"Counted with the nearest nominal field strength: {', '.join(sorted(merged))}.")
-        return values, notes
+        return values, notes, faults
+
+    def files(self, split: str, partition: Partition) -> list[Path]:
+        """The PNG behind each row, in row order."""
+        folder = self.folder(check_split(self, split))
+        return [folder / name for name in partition.extra["file"].tolist()]
 
     def pixels(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.uint8]]:
         """The slices, resized by Pillow's antialiased bilinear filter as the released loader does, by several threads.
@@ -218,9 +328,9 @@ class SpurBreast(Dataset):
         first = folder / list_slices(folder, FOLDERS["train"])[0].file
         read = partial(read_grey_png, side=square_side(first, at_least=SMALLEST), size=size)
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            files = self.files(split, partition)
             for block in blocks(len(partition)):
-                files = [folder / name for name in partition.extra["file"][block].tolist()]
-                yield np.stack(list(pool.map(read, files)))[:, None]
+                yield np.stack(list(pool.map(read, files[block])))[:, None]
 
 
 def _order(
@@ -251,20 +361,46 @@ def _order(
     )
 
 
-def _check_values(slices: list[Slice], values: Mapping[int, str], order: tuple[str, ...], folder: Path) -> None:
-    for row in slices:
-        if values[row.patient] not in order:
-            raise SpurbenchError(
-                f"Expected {patient_id(row.patient)} to have one of training's values ({', '.join(order)}),"
-                f" found {values[row.patient]} ({folder / row.file})."
-            )
+def _order_or_fault(
+    attribute: Attribute, train: list[Slice], values: Mapping[int, str], folder: Path
+) -> tuple[tuple[str, ...], list[str]]:
+    """Value names by attribute code; where training does not tell them, all that are known, and why."""
+    known = [row for row in train if row.patient in values]
+    every = attribute.order or tuple(dict.fromkeys(attribute.values.values()))
+    if len({row.label for row in known}) < len(LABELS):  # other faults say what is missing
+        return every, []
+    try:
+        return _order(attribute, known, values, folder)[0], []
+    except SpurbenchError as error:
+        return every, [str(error)]
 
 
-def _partition(slices: list[Slice], values: Mapping[int, str], order: tuple[str, ...]) -> Partition:
+def _first_of_patients(listed: Mapping[str, list[Slice]]) -> list[Slice]:
+    """The first slice of every patient."""
+    first: dict[int, Slice] = {}
+    for row in (row for slices in listed.values() for row in slices):
+        first.setdefault(row.patient, row)
+    return list(first.values())
+
+
+def _outside(
+    listed: Mapping[str, list[Slice]], values: Mapping[int, str], order: tuple[str, ...], folder: Path
+) -> list[str]:
+    """A fault for each patient whose value is known but is none of the split's."""
+    return [
+        f"Expected {patient_id(row.patient)} to have one of training's values ({', '.join(order)}),"
+        f" found {values[row.patient]} ({folder / row.file})."
+        for row in _first_of_patients(listed)
+        if values.get(row.patient, order[0]) not in order
+    ]
+
+
+def _partition(ids: list[str], slices: list[Slice], values: Mapping[int, str], order: tuple[str, ...]) -> Partition:
+    codes = {value: code for code, value in enumerate(order)}
     return Partition(
-        ids=np.array([Path(row.file).stem for row in slices], np.str_),
+        ids=np.array(ids, np.str_),
         labels=np.array([row.label for row in slices], np.int64),
-        attributes=np.array([order.index(values[row.patient]) for row in slices], np.int64),
+        attributes=np.array([codes.get(values.get(row.patient, ""), -1) for row in slices], np.int64),
         clusters=np.array([patient_id(row.patient) for row in slices], np.str_),
         extra={
             "file": np.array([row.file for row in slices], np.str_),

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.parameters import parameter
-from robustbench_spur.splits.base import Dataset, SplitParameters, tied_attributes
+from robustbench_spur.splits.base import Archive, Dataset, SplitParameters, tied_attributes
 from robustbench_spur.splits.files import (
     blocks,
     check_images,
@@ -127,6 +127,13 @@ class XRay(Dataset):
     augmentations = ()
     source = "PneumoniaMNIST, MedMNIST v2 (Yang et al. 2023, doi 10.1038/s41597-022-01721-8); Kermany et al. 2018"
     licence = "CC BY 4.0"
+    archives = (
+        Archive(
+            "pneumoniamnist.npz",
+            ("https://zenodo.org/record/6496656/files/pneumoniamnist.npz?download=1",),
+            md5="28209eda62fecd6e6a2d98b1501bb15f",
+        ),
+    )
     Parameters = XRayParameters
 
     @cached_property

@@ -146,7 +146,11 @@ def task_of(
     return Task(
         owner=owner,
         training=training or Training(epochs=4),
-        data={"split": {"dataset": "toy"}, "partitions": {name: f"rows of {name}" for name in partitions}},
+        data={
+            "split": {name: {"dataset": "toy"} for name in partitions},
+            "partitions": {name: f"rows of {name}" for name in partitions},
+            "chooser": None,
+        },
         network={"backbone": "smallcnn"},
         seed=seed,
         selection=selection,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from robustbench_spur.splits.base import RHOS
 from robustbench_spur.splits.phantom import Phantom
-from robustbench_spur.types import PARTITIONS, Partition, SpurbenchError
+from robustbench_spur.types import Partition, SpurbenchError
 
 DEFAULT = Phantom()
 SMALL = Phantom(
@@ -63,12 +63,12 @@ def test_adapt_and_test_have_four_groups_of_one_size(split: str, rho: float | No
     assert [group["examples"] for group in counts["test"].values()] == [400] * 4
     assert [group["patients"] for group in counts["test"].values()] == [100] * 4
     assert [group["examples"] for group in counts["adapt"].values()] == [180] * 4
-    assert list(counts) == list(PARTITIONS)
+    assert list(counts) == ["train", "validation", "adapt", "test"]
 
 
 def test_rho_changes_attributes_only() -> None:
     strong, weak = DEFAULT.table("field", 1.0), DEFAULT.table("field", 0.5)
-    for name in PARTITIONS:
+    for name in strong.partitions:
         a, b = strong.partitions[name], weak.partitions[name]
         assert (a.ids == b.ids).all() and (a.labels == b.labels).all() and (a.clusters == b.clusters).all()
         assert (a.attributes == b.attributes).all() == (name in ("adapt", "test"))

@@ -1,0 +1,106 @@
+"""``spurbench data prepare``: from archives to images that are ready to train on."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.cli.options import add_board, add_plugins, home_of, literal, pairs, path_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("split", nargs="+", help="[dataset/]split[@rho]")
+    parser.add_argument(
+        "--from",
+        dest="files",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="archives and other files that lie elsewhere on this machine: checked, and unpacked or copied",
+    )
+    parser.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="DATASET=PATH", help="where a dataset's files lie"
+    )
+    parser.add_argument(
+        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
+    )
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="(default: the board's)")
+    add_board(parser)
+    add_plugins(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Unpack what is there, then make the images of every partition; exit code 1 where some could not be made."""
+    from rich.console import Console
+
+    from robustbench_spur.preparation import place_files, plan_images
+    from robustbench_spur.registry import Registry
+    from robustbench_spur.splitref import parse_splits
+
+    console, home, registry = Console(highlight=False, soft_wrap=True), home_of(), Registry(tuple(options.plugin))
+    given = {name: path_of(value) for name, value in pairs(options.data, "--data").items()}
+    settings = {name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()}
+    refs = [ref for text in options.split for ref in parse_splits(text, registry, settings)]
+    for ref in {ref.dataset: ref for ref in refs}.values():
+        if ref.dataset not in given:
+            for line in place_files(ref, options.files, home, Bar(console)):
+                console.print(line)
+    plans = [plan_images(ref, home, given, options.board, options.image_size, tuple(options.plugin)) for ref in refs]
+    failed = [plan for plan in plans if not _make(plan, console)]
+    if not failed:
+        console.print(f"Next: spurbench data check {refs[0].full}, then spurbench run --split {refs[0].full}")
+    return 1 if failed else 0
+
+
+def _make(plan: Any, console: Any) -> bool:
+    """Make the images of a split; says how fast, or what failed."""
+    begun, failed = time.perf_counter(), []
+    with Bar(console) as bar:
+        for outcome in plan.make(lambda stage, done, total: bar(stage.title, done, total)):
+            if outcome.error is not None:
+                failed.append(outcome.error.message)
+            elif outcome.cached:
+                console.print(f"{outcome.stage.title}: there already")
+    seconds = time.perf_counter() - begun
+    for message in failed:
+        console.print(f"FAILED {message}", markup=False)
+    if not failed:
+        made = plan.images
+        speed = f", {made / seconds:.0f} images per second" if made else ""
+        console.print(f"{plan.title}: {plan.total} images ready, {made} of them made now in {seconds:.1f} s{speed}.")
+    return not failed
+
+
+class Bar:
+    """A progress bar with a title; a line now and then where the output is no terminal."""
+
+    def __init__(self, console: Any) -> None:
+        self.console, self._said = console, time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Bar:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self.console, transient=True).__enter__()
+            self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+            self._bar = None
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        """Show how far a piece of work is."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=title, completed=done, total=total)
+        elif time.monotonic() - self._said >= 10:
+            self._said = time.monotonic()
+            self.console.print(f"{title}: {done} of {total}", markup=False)

@@ -1,0 +1,1 @@
+"""Finding shortcuts in a collection, and making splits from it: scan, split, render."""
