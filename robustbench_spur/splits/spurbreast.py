@@ -48,7 +48,7 @@ from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 CLASSES = ("clear", "tumour")
 SMALLEST = 32
 """Least side of an image, in pixels; the released ones have 320."""
-GUESSED = "its address is a guess, by analogy with field_strength.zip"
+GUESSED = "guessed address"
 
 
 class SpurBreast(Dataset):
@@ -139,7 +139,7 @@ class SpurBreast(Dataset):
         Archive(
             "Clinical_and_Other_Features.xlsx",
             ("https://wiki.cancerimagingarchive.net/download/attachments/70226903/Clinical_and_Other_Features.xlsx",),
-            note="Duke's clinical table, which tells the attributes; no hash of it is published.",
+            note="Duke's clinical table",
         ),
     )
 
