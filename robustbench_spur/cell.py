@@ -61,7 +61,7 @@ class CellData:
 
     @cached_property
     def pixels(self) -> dict[str, Stage]:
-        """The stage that makes the images of each partition; equal for all splits that share the partition."""
+        """The stage that makes the images of each partition; equal for a split's rho that share the partition."""
         if self.base is not self:
             return {name: self._gathered(name, source) for name, source in self.split.sources.items()}
         return {name: self._pixels(name, rows) for name, rows in self.split.table.partitions.items()}
@@ -95,6 +95,7 @@ class CellData:
             "rows": rows.digest(with_extra=True),
             "partition": name,
             "size": self.size,
+            **({} if self.split.dataset.shared_images else {"split": ref.split}),
         }
         title = f"images of {ref.full} {name}, {self.size} pixels"
         return Stage("pixels", spec, (), title, {"split": canonical(self.table_spec)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import struct
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ DAMAGE = (
     RuntimeError,
     MemoryError,
     struct.error,
+    csv.Error,
     zipfile.BadZipFile,
     zlib.error,
 )

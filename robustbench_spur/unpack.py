@@ -109,7 +109,8 @@ def safe_path(name: str) -> PurePosixPath | None:
     """
     path = PurePosixPath(name)
     odd = any(letter in "\\:" or unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
-    inside = path.parts and not path.is_absolute() and ".." not in path.parts
+    # not only "..": some systems drop dots and spaces at the end of a name
+    inside = path.parts and not path.is_absolute() and all(part.strip(". ") for part in path.parts)
     return path if inside and not odd and len(name) <= LONGEST_NAME else None
 
 
@@ -217,10 +218,10 @@ def _next(members: Iterator[Member], archive: Path) -> Member | None:
 
 
 def _claim(path: PurePosixPath, folder: bool, taken: dict[str, tuple[PurePosixPath, bool]], archive: Path) -> None:
-    """Refuse a second file of a name, also where names differ only in case or in how an accent is written."""
+    """Refuse a second file of a name, also where names differ only in case, in how an accent is written, or in a last dot."""
     for place in (*reversed(path.parents[:-1]), path):
         is_folder = folder or place != path
-        key = unicodedata.normalize("NFC", str(place)).casefold()
+        key = unicodedata.normalize("NFC", "/".join(part.rstrip(". ") for part in place.parts)).casefold()
         other, other_is_folder = taken.setdefault(key, (place, is_folder))
         new = other is place
         if not new and (other != place or not (is_folder and other_is_folder)):

@@ -32,7 +32,7 @@ LAYERS = {
     "plugins": "evaluators splits methods",
     "work": "pixels training engine executor request cell plan runner export",
     "data": "download unpack preparation doctor curation",
-    "results": "rows ranking board tables page",
+    "results": "rows ranking board tables page curation.plots curation.page",
     "faces": "cli api",
 }
 """From low to high: a module may import from its own layer and from those above it in this table, never from below.
@@ -46,9 +46,19 @@ ALLOWED_WORDS = {
     ("pictures.py", "colour"): "a kind of picture, not the split",
     ("pixels.py", "clean"): "the verb, not the split",
     ("store.py", "clean"): "the verb, not the split",
+    ("cli/curate/scan.py", "table"): "the argument, not the data set",
+    ("cli/curate/split.py", "table"): "the argument, not the data set",
     ("cli/options.py", "erm"): "an example in a help text",
+    ("curation/findings.py", "auroc"): "a column of the scan's table, not the metric",
+    ("curation/findings.py", "table"): "a key of the scan's findings, not the data set",
+    ("curation/volumes.py", "field_strength"): "the attribute of an acquisition, not the split",
+    ("page/templates/scan.html.j2", "worst_group"): "a field of the scan's estimate, not the evaluator",
 }
 """Names of plugins and metrics that the core may write, by file, with the reason."""
+
+ORDINARY = ("border", "intensity", "noise", "own", "table", "tag")
+"""Names that are common words as well. The core's prose may use these words; a text that is one, or that uses one as a
+reference (``table/``, ``table@``, ``table=``, in quotes), names the plugin."""
 
 HEAVY = (
     "torch",
@@ -198,6 +208,36 @@ def texts(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
+def refers(text: str, word: str) -> bool:
+    """Whether a text is a word, or uses it as the name of something."""
+    used = rf"(?<!\w){word}[/@=]|/{word}(?!\w)|[`'\"]{word}[`'\"]"
+    return text == word or re.search(used, text) is not None
+
+
+def names_in_text(text: str) -> set[str]:
+    """Names of plugins in one string literal."""
+    strange = set(re.findall(r"\w+", text)) & plugin_names().keys() - set(ORDINARY)
+    return strange | {word for word in ORDINARY if refers(text, word)}
+
+
+def names_in_source(source: str) -> set[str]:
+    """Names of plugins in the string literals of a Python file."""
+    return {name for text in texts(ast.parse(source)) for name in names_in_text(text)}
+
+
+def names_in_template(source: str) -> set[str]:
+    """Names of plugins in a template, and of all else in the string literals of its expressions.
+
+    Splits and metrics have the names of common words, which a template's prose and markup may use.
+    """
+    own = {name for name, what in plugin_names().items() if name == what.split()[1] or "_" in name}
+    found = set(re.findall(r"\w+", source)) & own - set(ORDINARY)
+    for expression in re.findall(r"\{[{%].*?[}%]\}", source, re.DOTALL):
+        for _, literal in re.findall(r"""(["'])(.*?)\1""", expression):
+            found |= names_in_text(literal) & (own | set(ORDINARY))
+    return found
+
+
 def words_of_the_core() -> set[tuple[str, str]]:
     """Every name of a plugin that the core writes, with the file."""
     found = set()
@@ -205,21 +245,50 @@ def words_of_the_core() -> set[tuple[str, str]]:
         place = path.relative_to(ROOT)
         if place.parts[0] in (*PLUGIN_FOLDERS, "phantom") or path.suffix not in (".py", ".j2"):
             continue
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".py":
-            written = set(re.findall(r"\w+", " ".join(texts(ast.parse(text))))) & plugin_names().keys()
-        else:  # splits have the names of common words, which a template's prose and markup may use
-            own = {name for name, what in plugin_names().items() if name == what.split()[1] or "_" in name}
-            written = set(re.findall(r"\w+", text)) & own
-        found |= {(place.as_posix(), word) for word in written}
+        read = names_in_source if path.suffix == ".py" else names_in_template
+        found |= {(place.as_posix(), name) for name in read(path.read_text(encoding="utf-8"))}
     return found
 
 
 def test_the_core_names_no_method_dataset_split_evaluator_or_metric() -> None:
-    assert {"erm", "phantom", "field", "ece", "auroc"} <= plugin_names().keys()
+    assert {"erm", "phantom", "field", "ece", "auroc", *ORDINARY} <= plugin_names().keys()
     named = words_of_the_core()
     assert {(*pair, plugin_names()[pair[1]]) for pair in named - ALLOWED_WORDS.keys()} == set()
     assert ALLOWED_WORDS.keys() <= named, "an exception that nothing needs any more"
+
+
+NAMING = {
+    'if method.name == "erm": pass': {"erm"},
+    'raise ValueError("Not with groupdro or jtt.")': {"groupdro", "jtt"},
+    'x = f"{split} is the phantom of {worst_group_accuracy}"': {"phantom"},
+    'if dataset == "table": pass': {"table"},
+    'match split:\n    case "own" | "tag": pass': {"own", "tag"},
+    'help("such as table/own")': {"table", "own"},
+    'help("Give --data table=PATH")': {"table"},
+    'help("injected/noise@0.9 is one")': {"injected", "noise"},
+    "raise ValueError(f\"Write 'border' or `intensity`, not {x}.\")": {"border", "intensity"},
+    'raise ValueError("Expected rows in the table of its own, found a tag.")': set(),
+    'x = f"the {kind} table {name}: {own}"': set(),
+    'notable, owned = "tables and their/own-er", "a stage-table"': {"own"},
+    '"""A docstring may explain what erm and table/own are."""': set(),
+}
+"""Sources, and the names that are to be found in them."""
+
+
+@pytest.mark.parametrize("source", NAMING)
+def test_names_are_found_where_they_are_names(source: str) -> None:
+    assert names_in_source(source) == NAMING[source]
+
+
+def test_names_are_found_in_templates() -> None:
+    markup = "<table class='table'>{% for row in table %}<td>{{ row.own }}</td>{% endfor %}</table> {{ 'a table' }}"
+    assert names_in_template(markup) == set()
+    assert names_in_template("{% if row.method == 'erm' %} groupdro {{ x['worst_group'] }}") == {
+        "erm",
+        "groupdro",
+        "worst_group",
+    }
+    assert names_in_template('{% if row.dataset == "table" or row.split == "tag" %}') == {"table", "tag"}
 
 
 # Weight

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from robustbench_spur import download
 from robustbench_spur.cli.data.download import Bar, chosen, following
-from robustbench_spur.download import SEEN
+from robustbench_spur.download import check_url, transfer
+from robustbench_spur.download.identity import SEEN
 from robustbench_spur.registry import Registry
 from robustbench_spur.types import SpurbenchError
 
@@ -54,7 +54,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
     """A folder that is served, and its address."""
-    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = tmp_path / "shelf"
     folder.mkdir()
@@ -223,7 +223,7 @@ def test_built_in_archives_state_only_hashes_of_the_right_length_and_good_addres
             for value, digits in ((archive.sha256, 64), (archive.md5, 32)):
                 assert value is None or (len(value) == digits and int(value, 16))
             assert archive.urls
-            assert all(url.startswith("https://") and download.check_url(url) is None for url in archive.urls)
+            assert all(url.startswith("https://") and check_url(url) is None for url in archive.urls)
             assert set(archive.splits) <= set(plugin.literal("splits"))
             assert archive.sha256 or archive.md5 or archive.note, f"{archive.name}: nothing is published, and no note"
 
@@ -263,6 +263,24 @@ def test_the_list_says_where_files_lie_and_what_is_known_of_archives(spurbench: 
     assert (table["hash"], table["state"], table["size"]) == ("seen", "present", 4)
     text = spurbench("data", "list", "--plugin", mine).out
     assert all(word in text for word in ("Pictures of mine.", "CC0 1.0", "left.zip", "--data spurbreast=PATH"))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_list_is_readable_at_usual_widths(
+    spurbench: Any, mine: Path, home: Any, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    note = "the address is a guess from that of another archive of the same record; [look] there for the right one"
+    mine.write_text(mine.read_text().replace("a [guess]", note).replace('table.csv",)', f'table.csv",), note="{note}"'))
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = spurbench("data", "list", "--plugin", mine).out.splitlines()
+    rows = {row["name"]: row for row in spurbench("data", "list", "--json", "--plugin", mine).rows}
+    assert [archive["note"] for archive in rows["mine"]["archives"]] == ["", note, note]
+    for archive in (archive for row in rows.values() for archive in row["archives"]):
+        (line,) = [line for line in lines if line.split()[:1] == [archive["name"]]]
+        assert archive["state"] in line.split(), "a row takes one line"
+        assert line.split()[-1].startswith("(") == bool(archive["note"])
+    assert max(len(line) for line in lines if not line.startswith("  files:")) <= width
+    assert " ".join(" ".join(lines).split()).count(note) == 1, "a note of several archives stands once, whole"
 
 
 def test_a_broken_data_set_does_not_hide_the_others(spurbench: Any, draft: Any, home: Any) -> None:

@@ -13,6 +13,38 @@ from robustbench_spur.runtime import Runtime, choose_device, default_threads, nu
 from robustbench_spur.types import SpurbenchError
 
 METHODS = ["dfr", "erm", "groupdro", "jtt"]
+TWINS = '''
+"""Two splits with the same rows, and images of their own."""
+import numpy as np
+from robustbench_spur import Dataset, Groups, Partition, SplitTable
+from robustbench_spur.splits.base import tied_attributes
+
+
+class Twins(Dataset):
+    """Light and dark."""
+
+    name = "twins"
+    version = 1
+    summary = "two splits with the same rows"
+    splits = {"light": "white images", "dark": "black images"}
+    tied = ("light", "dark")
+    embedded = True
+    image_size = 16
+    shared_images = SHARED
+
+    def table(self, split, rho):
+        """One table."""
+        parts, labels = {}, np.arange(40) % 2
+        for name in ("train", "validation", "test"):
+            share = rho if name != "test" else 0.5
+            ids = np.array([f"{name}{n}" for n in range(40)])
+            parts[name] = Partition(ids, labels, tied_attributes(labels, share, np.random.default_rng(0)), ids)
+        return SplitTable(Groups(("a", "b"), "x", ("0", "1")), parts)
+
+    def pixels(self, split, partition, size):
+        """One block."""
+        yield np.full((len(partition), 1, size, size), 255 if split == "light" else 0, np.uint8)
+'''
 
 
 def kinds(plan: Any) -> list[str]:
@@ -120,6 +152,19 @@ def test_splits_share_the_images_of_equal_partitions(request_for: Any) -> None:
     plan = make_plan(request_for(splits=("field@0.8", "field@1.0", "clean")))
     names = [stage.spec["partition"] for stage in plan.stages() if stage.kind == "pixels"]
     assert {name: names.count(name) for name in set(names)} == {"train": 3, "validation": 3, "adapt": 1, "test": 1}
+
+
+@pytest.mark.parametrize(("shared", "tests", "trains"), [(False, 2, 3), (True, 1, 2)])
+def test_splits_with_the_same_rows_share_images_only_where_the_dataset_says_so(
+    request_for: Any, tmp_path: Path, shared: bool, tests: int, trains: int
+) -> None:
+    """The images of the dark split must not stand in for the light one's; rhos of one split share the test."""
+    place = tmp_path / "twins.py"
+    place.write_text(TWINS.replace("SHARED", str(shared)), encoding="utf-8")
+    splits = ("twins/light@0.9", "twins/dark@0.9", "twins/dark@0.8")
+    plan = make_plan(request_for(splits=splits, split_settings={}, plugin_files=(place,)))
+    names = [str(stage.spec["partition"]) for stage in plan.stages() if stage.kind == "pixels"]
+    assert (names.count("test"), names.count("train")) == (tests, trains)
 
 
 def test_methods_share_images_and_seeds_do_not_share_trainings(request_for: Any) -> None:

@@ -182,6 +182,8 @@ BAD_NAMES = [
     "C:\\out.txt",
     "C:out.txt",
     "a\\..\\..\\out.txt",
+    ".. /out.txt",
+    "a/.../out.txt",
     "a\nb",
     "a" * 2000,
 ]
@@ -275,6 +277,8 @@ def test_links_and_devices_are_refused(tmp_path: Path, build: Callable[[Path], P
         ("stra\u00dfe", "STRASSE"),
         ("\u00e9", "e\u0301"),
         ("a/./b", "a/b"),
+        ("a", "a."),
+        ("a/b", "a /c"),
     ],
 )
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
@@ -339,6 +343,13 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as stream:
         stream.write(info.tobuf(tarfile.GNU_FORMAT) + b"a" * info.size + bytes(1024))
     refused(tmp_path / "a.tar.gz", tmp_path / "to", "a header of")
+
+
+@pytest.mark.parametrize("kind", ["a.tar", "a.tar.gz"])
+def test_what_follows_the_last_file_counts_too(tmp_path: Path, kind: str) -> None:
+    plain = make_tar(tmp_path / "plain.tar", {"a": b"1"}).read_bytes() + bytes(3 * module.BLOCK)
+    (tmp_path / kind).write_bytes(gzip.compress(plain) if kind.endswith(".gz") else plain)
+    refused(tmp_path / kind, tmp_path / "to", "after its files, found more", max_bytes=module.BLOCK)
 
 
 def test_a_full_disk_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="settings of the method or the budget",
     )
-    parser.add_argument(
-        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
-    )
+    add_split_settings(parser)
     parser.add_argument("--preset", help="a method's preset to start from, such as a paper's values")
     parser.add_argument("--evaluator", nargs="+", default=[], metavar="NAME", help="names (default: all the board's)")
     parser.add_argument("--backbone", help="a timm model, or smallcnn (default: the board's)")
@@ -80,6 +78,38 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="run also where a method is not applicable (degenerate)")
     add_board(parser)
     add_plugins(parser)
+
+
+def add_split_settings(parser: argparse.ArgumentParser) -> None:
+    """``--split-set`` and ``--columns``, of every verb that opens splits."""
+    parser.add_argument(
+        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="columns of your own table, such as label=diagnosis: short for --split-set label_column=diagnosis",
+    )
+
+
+def split_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the dataset, those of ``--columns`` among them.
+
+    Raises:
+        SpurbenchError: no ``NAME=VALUE``, or a column that both options give.
+    """
+    settings = {name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()}
+    for name, column in pairs(options.columns, "--columns").items():
+        if f"{name}_column" in settings:
+            raise SpurbenchError(
+                f"Expected the column of {name} once, found --columns {name}={column} and"
+                f" --split-set {name}_column={settings[f'{name}_column']}. Drop one."
+            )
+        settings[f"{name}_column"] = column
+    return settings
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
@@ -135,7 +165,7 @@ def request_of(options: argparse.Namespace, *, again: bool = False) -> Any:
         splits=tuple(options.split),
         seeds=tuple(dict.fromkeys(options.seed)),
         settings={name: literal(value) for name, value in pairs(options.set, "--set").items()},
-        split_settings={name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()},
+        split_settings=split_settings(options),
         preset=options.preset,
         evaluators=tuple(options.evaluator),
         backbone=options.backbone,

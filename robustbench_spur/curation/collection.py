@@ -195,7 +195,7 @@ def _two_of(counts: Mapping[str, int], values: Sequence[str] | None, column: Col
     ranked = sorted(counts, key=lambda text: (-counts[text], text))
     known = ", ".join(f"{text} ({counts[text]})" for text in ranked[:8]) or "none"
     if values:
-        first, second = (_as_written(value) for value in values)
+        first, second = (value if value in counts else _as_written(value) for value in map(words, values))
         if first == second or not {first, second} <= counts.keys():
             raise SpurbenchError(
                 f"Expected two values of {column.name!r} ({known}), found {values[0]!r} and {values[1]!r}."

@@ -1,35 +1,22 @@
 """Tables of patient, device and protocol features: one row per patient, every column known by one name.
 
-A table is CSV, TSV, Parquet or an Excel sheet, with one header row or with three (section, name, coding; see
-:mod:`robustbench_spur.spreadsheet`). Codes are replaced by their meanings, and what stands for "not known" is None.
+:mod:`robustbench_spur.curation.rawtable` reads the file. Here its cells are understood: codes are replaced by their meanings,
+numbers are numbers, and what stands for "not known" is None.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.reading import reading
-from robustbench_spur.spreadsheet import (
-    HEADER_ROWS,
-    UNKNOWN,
-    Spreadsheet,
-    decode,
-    excel_cells,
-    is_three_header_form,
-    words,
-)
+from robustbench_spur.curation.rawtable import nearest_names, read_raw
+from robustbench_spur.spreadsheet import UNKNOWN, decode, words
 from robustbench_spur.types import SpurbenchError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MISSING = ("", "NA", "N/A", "NC", "NP", "nan", "None", "<NA>", "NaT")
 """What stands for a value that is not known (NC not collected, NP not pertinent), in any case of letters."""
@@ -95,6 +82,9 @@ class FeatureTable:
         Raises:
             SpurbenchError: there is none, or several; with the nearest names.
         """
+        written = [column for column in self.columns if column.name == words(name)]
+        if written:
+            return written[0]
         wanted = words(name).casefold()
         exact = [column for column in self.columns if column.name.casefold() == wanted]
         if len(exact) == 1:
@@ -105,32 +95,8 @@ class FeatureTable:
         if alike:
             names = " or ".join(repr(column.name) for column in alike)
             raise SpurbenchError(f"Expected one column {name!r} in {self.path}, found {len(alike)}. Say {names}.")
-        raise SpurbenchError(f"Expected a column {name!r} in {self.path}, found none. {_hint(name, self.columns)}")
-
-
-def _hint(name: str, columns: Sequence[Column] | Sequence[str]) -> str:
-    """The nearest names, or the first few."""
-    names = [column if isinstance(column, str) else column.name for column in columns]
-    folded = {known.casefold(): known for known in names}
-    close = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
-    close += [known for known in names if name.casefold() in known.casefold() and known not in close][:3]
-    if close:
-        return f"Did you mean {' or '.join(repr(match) for match in close)}?"
-    shown = ", ".join(repr(known) for known in names[:5])
-    return f"It has {len(names)} columns: {shown}{', ...' if len(names) > 5 else ''}."
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """A file's columns before their cells are understood."""
-
-    names: list[str]
-    sections: list[str]
-    cells: list[NDArray[Any]]
-    codings: list[dict[str, str]]
-    notes: list[str]
-    first: int
-    """Line of the first row of data, from 1."""
+        hint = nearest_names(name, [column.name for column in self.columns])
+        raise SpurbenchError(f"Expected a column {name!r} in {self.path}, found none. {hint}")
 
 
 def read_table(
@@ -150,15 +116,15 @@ def read_table(
         SpurbenchError: the file is unreadable or empty, or its patient column is absent, double or has a blank.
     """
     path = Path(path)
-    raw = _read(path, patient, sheet)
-    position = _patient_position(raw, path, patient)
-    ids, kept = _ids(raw, position, path)
+    raw = read_raw(path, patient, sheet)
+    position = raw.position(patient)
+    ids, kept = raw.patients(position)
     if not len(ids):
         raise SpurbenchError(f"Expected patients in {path}, found a header and no rows.")
     patients, groups = _factorized(ids)
     tokens = {token.casefold() for token in missing}
     columns, varying = [], []
-    titles = _unique(raw.names, raw.sections)
+    titles = raw.titles()
     for place, cells in enumerate(raw.cells):
         if place == position:
             continue
@@ -174,130 +140,7 @@ def read_table(
     return FeatureTable(path, patients, tuple(columns), len(ids), tuple(varying), tuple(notes))
 
 
-# Reading the file
-
-
-def _read(path: Path, patient: str, sheet: str | int | None) -> _Raw:
-    suffix = path.suffix.lower()
-    if suffix in (".xlsx", ".xlsm"):
-        rows = excel_cells(path, 0 if sheet is None else sheet)
-        return _from_rows(path, rows, patient)
-    if sheet is not None:
-        raise SpurbenchError(f"Expected an Excel file for sheet {sheet!r}, found {path}. Leave the sheet out.")
-    if suffix in (".csv", ".tsv", ".txt"):
-        return _from_text(path, "," if suffix == ".csv" else "\t", patient)
-    if suffix == ".parquet":
-        return _from_parquet(path)
-    raise SpurbenchError(f"Expected a csv, tsv, txt, parquet, xlsx or xlsm file, found {path}. Convert it.")
-
-
-def _from_rows(path: Path, rows: list[list[Any]], patient: str) -> _Raw:
-    if is_three_header_form(rows[:HEADER_ROWS], words(patient)):
-        return _from_three(Spreadsheet(path, rows))
-    table = np.empty((len(rows), len(rows[0]) if rows else 0), dtype=object)
-    for number, row in enumerate(rows):
-        table[number] = row
-    return _plain([words(name) for name in table[0]] if rows else [], list(table[1:].T), first=2)
-
-
-def _from_text(path: Path, separator: str, patient: str) -> _Raw:
-    import pandas as pd
-
-    with reading(path, "a table of text"):
-        try:
-            frame = pd.read_csv(
-                path, sep=separator, header=None, dtype=object, keep_default_na=False, encoding="utf-8-sig"
-            )
-        except pd.errors.EmptyDataError:
-            return _plain([], [], first=2)
-    head = frame.head(HEADER_ROWS).to_numpy().tolist()
-    if is_three_header_form(head, words(patient)):
-        return _from_three(Spreadsheet(path, frame.to_numpy().tolist()))
-    return _plain([words(name) for name in head[0]], _columns(frame.iloc[1:]), first=2)
-
-
-def _from_parquet(path: Path) -> _Raw:
-    import pandas as pd
-
-    with reading(path, "a Parquet table"):
-        frame = pd.read_parquet(path)
-    return _plain([words(name) for name in frame.columns], _columns(frame), first=1)
-
-
-def _columns(frame: pd.DataFrame) -> list[NDArray[Any]]:
-    return [np.asarray(frame.iloc[:, place].astype(object), dtype=object) for place in range(frame.shape[1])]
-
-
-def _plain(names: list[str], cells: list[NDArray[Any]], *, first: int) -> _Raw:
-    names = [name or f"column {place}" for place, name in enumerate(names, start=1)]
-    blank = [""] * len(names)
-    return _Raw(names, blank, cells, [{} for _ in names], list(blank), first)
-
-
-def _from_three(sheet: Spreadsheet) -> _Raw:
-    codings: list[dict[str, str]] = []
-    notes: list[str] = []
-    for place in range(len(sheet.names)):
-        try:
-            codings.append(sheet.coding(place))
-            notes.append("")
-        except SpurbenchError:
-            codings.append({})
-            notes.append("nothing tells the codes of its coding from the meanings, so its cells are taken as they are")
-    cells = [np.array([row[place] for row in sheet.rows], dtype=object) for place in range(len(sheet.names))]
-    return _Raw(list(sheet.names), list(sheet.sections), cells, codings, notes, HEADER_ROWS + 1)
-
-
-def _patient_position(raw: _Raw, path: Path, patient: str) -> int:
-    found = [place for place, name in enumerate(raw.names) if name == words(patient)]
-    if not raw.names:
-        raise SpurbenchError(f"Expected a header row and patients in {path}, found an empty file.")
-    if len(found) != 1:
-        hint = _hint(patient, raw.names) if not found else "Rename all but one."
-        raise SpurbenchError(f"Expected one patient column {patient!r} in {path}, found {len(found)}. {hint}")
-    return found[0]
-
-
-def _ids(raw: _Raw, position: int, path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Patient of every row that is not blank throughout, shape (rows kept,), and which rows those are."""
-    ids = np.array([words(cell) for cell in raw.cells[position].tolist()], dtype=object)
-    kept = np.ones(len(ids), np.bool_)
-    for row in np.flatnonzero(ids == ""):
-        if any(words(cells[row]) for cells in raw.cells):
-            what = f"a patient id in every row of {path}"
-            raise SpurbenchError(f"Expected {what}, found none in row {raw.first + row}. Fill it in or remove the row.")
-        kept[row] = False
-    return ids[kept], kept
-
-
-def _unique(names: Sequence[str], sections: Sequence[str]) -> list[str]:
-    """One name for every column.
-
-    >>> _unique(["Age", "Shape", "Shape", "Age", "Age"], ["", "Mammo", "US", "", ""])
-    ['Age', 'Mammo / Shape', 'US / Shape', 'Age (2)', 'Age (3)']
-    """
-    repeated = Counter(names)
-    pairs = zip(names, sections, strict=True)
-    wanted = [f"{section} / {name}" if repeated[name] > 1 and section else name for name, section in pairs]
-    taken, out = set(wanted), list[str]()
-    for name, first in zip(wanted, _is_first(wanted), strict=True):
-        number, unique = 1, name
-        while not first and unique in taken:
-            number += 1
-            unique = f"{name} ({number})"
-        taken.add(unique)
-        out.append(unique)
-    return out
-
-
-def _is_first(names: Sequence[str]) -> Iterator[bool]:
-    seen: set[str] = set()
-    for name in names:
-        yield name not in seen
-        seen.add(name)
-
-
-# Understanding the cells
+# cells
 
 
 def _factorized(cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -8,7 +8,7 @@ A scan belongs on the pool that splits are drawn from: in a split where each cla
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,106 +25,20 @@ from robustbench_spur.curation.measures import (
     benjamini_hochberg,
     detectability,
 )
+from robustbench_spur.curation.probe import auroc_within
+from robustbench_spur.curation.scanned import ColumnScan, Scan
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.statistics import estimate
 from robustbench_spur.types import Estimate, SpurbenchError, finite
 
-Detector = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
-"""From the levels and the classes of the patients, each of shape (n,), to out-of-fold predicted levels, shape (n,)."""
+Detector = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
+"""From the levels and the classes of the patients, each of shape (n,), to what is told of each patient out of fold: a level,
+shape (n,), or a score of every level, shape (n, levels), of which the highest is predicted."""
 
 UTILITY = Metric("Information that a feature gives about the label, adjusted for chance.", better="lower")
 DETECTABILITY = Metric("Information that images give about a feature within classes, adjusted for chance.")
 RISK = Metric("Utility times detectability.", better="lower")
 CONSTANT = "all patients have one level"
-
-
-@dataclass(frozen=True)
-class ColumnScan:
-    """What the scan found of one column.
-
-    Args:
-        name: of the column; missingness is ``NAME (missing)``.
-        section: from the table, or "".
-        kind: numeric, categorical or missingness.
-        levels: names of its levels.
-        support: patients of each level.
-        missing: patients without a value.
-        utility: in [0, 1].
-        p: of the permutation test of independence from the label; None where there is one level.
-        q: p adjusted over the columns by Benjamini and Hochberg.
-        detectability: in [0, 1]; undefined without images.
-        collinear: whether detectability could not be told within classes, and is that over all patients.
-        auroc: of the detector within classes, where it gives one.
-        risk: in [0, 1].
-        note: what a reader must know of the column.
-        enough: whether two levels have enough patients in every class to make a split.
-        enough_why: the numbers behind that.
-    """
-
-    name: str
-    section: str
-    kind: str
-    levels: tuple[str, ...]
-    support: dict[str, int]
-    missing: int
-    utility: Estimate
-    p: float | None
-    q: float | None
-    detectability: Estimate
-    collinear: bool
-    auroc: float | None
-    risk: Estimate
-    note: str
-    enough: bool
-    enough_why: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        estimates = {name: getattr(self, name).as_dict() for name in ("utility", "detectability", "risk")}
-        return {**self.__dict__, "levels": list(self.levels), **estimates}
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A scanned table.
-
-    Args:
-        label: name of the label's column.
-        classes: patients of each class.
-        patients: how many were scanned.
-        rows: the columns, most dangerous first; those without an interval last.
-        names: of the columns, in the order of the table, for the association matrices.
-        association: bias-corrected Cramer's V of every pair, shape (columns, columns); NaN where undefined.
-        association_plain: likewise, uncorrected.
-        notes: facts that a report must repeat.
-        settings: what the numbers depend on.
-    """
-
-    label: str
-    classes: dict[str, int]
-    patients: int
-    rows: tuple[ColumnScan, ...]
-    names: tuple[str, ...]
-    association: NDArray[np.float64] = field(repr=False)
-    association_plain: NDArray[np.float64] = field(repr=False)
-    notes: tuple[str, ...]
-    settings: dict[str, int | bool]
-
-    def associated(self, name: str, count: int = 3) -> list[tuple[str, float]]:
-        """The columns that go most closely with one, and their bias-corrected V."""
-        row = np.nan_to_num(self.association[self.names.index(name)], nan=-1.0)
-        order = [place for place in np.argsort(-row, kind="stable").tolist() if self.names[place] != name]
-        return [(self.names[place], float(row[place])) for place in order[:count] if row[place] >= 0]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: undefined numbers are None."""
-        matrices = {
-            key: [[finite(v) for v in row] for row in getattr(self, key).tolist()]
-            for key in ("association", "association_plain")
-        }
-        rows = [row.as_dict() for row in self.rows]
-        listed = {"rows": rows, "names": list(self.names), "notes": list(self.notes)}
-        return {**self.__dict__, **listed, **matrices}
 
 
 @dataclass(frozen=True)
@@ -158,7 +72,7 @@ def scan(
         table: of features, one row per patient.
         label: name of the column of labels; patients without one are left out.
         columns: names of those to scan; all but the label's if None.
-        detector: predicts a feature from images, out of fold, by patient; None where there are no images.
+        detector: predicts or scores a feature from images, out of fold, by patient; None where there are no images.
         permutations: of patients, at least 1.
         replicates: resamplings of patients, at least 1.
         bins: of numeric columns, at least 2.
@@ -223,7 +137,8 @@ def _rows(column: Column, rows: NDArray[np.bool_]) -> Column:
 
 
 def _notes(table: FeatureTable, target: Column, classes: Levels, lost: int, images: bool) -> tuple[str, ...]:
-    notes = list(table.notes)
+    of_columns = tuple(f"{column.name}: " for column in table.columns)
+    notes = [note for note in table.notes if not note.startswith(of_columns)]  # those stand in the columns' rows
     if lost:
         notes.append(f"{lost} patients without {target.name!r} are left out.")
     if target.name in table.varying:
@@ -241,7 +156,7 @@ def _notes(table: FeatureTable, target: Column, classes: Levels, lost: int, imag
 def _scan_column(column: Column, kind: str, level: Levels, context: _Context) -> ColumnScan:
     utility = adjusted_information(level.codes, context.classes, context.draws)
     identity = _is_identity(column)
-    detection, why = _detect(level, identity, context)
+    detection, auroc, why = _detect(level, identity, context)
     notes = [column.note] if column.note else []
     if identity:
         notes.append("nearly one value per patient: it names patients, and no split can be made from it")
@@ -263,7 +178,7 @@ def _scan_column(column: Column, kind: str, level: Levels, context: _Context) ->
         q=None,
         detectability=estimates[1],
         collinear=detection is not None and detection.collinear,
-        auroc=None,
+        auroc=auroc,
         risk=estimates[2],
         note="; ".join(notes),
         enough=enough,
@@ -280,13 +195,32 @@ def _estimates(
         undefined = Estimate(None, reason=CONSTANT)
         return undefined, undefined, undefined
     value, drawn = max(0.0, utility.value), np.maximum(utility.replicates, 0.0)
-    told = estimate(UTILITY, value, drawn, patients=patients)
+    told = interval(UTILITY, value, drawn, patients)
     if detection is None:
         undefined = Estimate(None, reason=why)
         return told, undefined, told if context.detector is None else undefined
-    seen = estimate(DETECTABILITY, detection.value, detection.replicates, patients=patients)
-    product = drawn * detection.replicates
-    return told, seen, estimate(RISK, value * detection.value, product, patients=patients)
+    seen = interval(DETECTABILITY, detection.value, detection.replicates, patients)
+    return told, seen, interval(RISK, value * detection.value, drawn * detection.replicates, patients)
+
+
+def interval(metric: Metric, value: float, replicates: NDArray[np.float64], patients: int) -> Estimate:
+    """A share of information with its interval; where no resampling differs, what as many patients can bound.
+
+    If no patient of n is told wrong, up to a share r = 1 - .025^(1/n) of others may be (Clopper and Pearson), which leaves
+    1 - H(r) of the information of two equally frequent levels. If the detector tells the same of all, it tells nothing.
+
+    >>> perfect = interval(RISK, 1.0, np.ones(50), 160)
+    >>> round(perfect.low, 3), perfect.high
+    (0.843, 1.0)
+    """
+    known = replicates[np.isfinite(replicates)]
+    if value not in (0.0, 1.0) or not len(known) or np.ptp(known) > 1e-12:
+        return estimate(metric, value, replicates)
+    if not value:
+        return Estimate(value, 0.0, 0.0)
+    wrong = 1 - 0.025 ** (1 / patients)
+    lost = -(wrong * np.log2(wrong) + (1 - wrong) * np.log2(1 - wrong)) if wrong < 0.5 else 1.0
+    return Estimate(value, 1 - float(lost), value)
 
 
 def _is_identity(column: Column) -> bool:
@@ -295,20 +229,24 @@ def _is_identity(column: Column) -> bool:
     return column.kind == "categorical" and len(set(present)) > len(column.values) / 2
 
 
-def _detect(level: Levels, identity: bool, context: _Context) -> tuple[Detection | None, str]:
-    """How well the detector reads the levels, or why it was not asked."""
+def _detect(level: Levels, identity: bool, context: _Context) -> tuple[Detection | None, float | None, str]:
+    """How well the detector reads the levels, with its AUROC within classes if it scores them, or why it was not asked."""
     if context.detector is None:
-        return None, "no images"
+        return None, None, "no images"
     if level.constant:
-        return None, CONSTANT
+        return None, None, CONSTANT
     if identity:
-        return None, "nearly one value per patient, so none can be learned from others"
-    predicted = np.asarray(context.detector(level.codes, context.classes))
-    if predicted.shape != level.codes.shape:
+        return None, None, "nearly one value per patient, so none can be learned from others"
+    told = np.asarray(context.detector(level.codes, context.classes))
+    of_level, of_all = level.codes.shape, (len(level.codes), len(level.names))
+    if told.shape not in (of_level, of_all):
         raise SpurbenchError(
-            f"Expected predicted levels of shape {level.codes.shape} from the detector, found {predicted.shape}."
+            f"Expected scores of shape {of_all} or levels of shape {of_level} from the detector, found {told.shape}."
         )
-    return detectability(level.codes, predicted, context.classes, context.draws, context.seed), ""
+    scored = told.ndim == 2
+    predicted = told.argmax(axis=1) if scored else told
+    auroc = auroc_within(level.codes, told, context.classes) if scored else None
+    return detectability(level.codes, predicted, context.classes, context.draws, context.seed), auroc, ""
 
 
 def _enough(level: Levels, context: _Context) -> tuple[bool, str]:

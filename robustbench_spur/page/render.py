@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robustbench_spur.board import Board
 from robustbench_spur.home import Home
@@ -18,6 +19,9 @@ from robustbench_spur.page.sections import Section, section_of
 from robustbench_spur.record import Record
 from robustbench_spur.registry import Registry
 from robustbench_spur.store import replacing
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_page(board: Board, home: Home, path: Path | None = None, plugin_files: tuple[Path, ...] = ()) -> Path:
@@ -50,18 +54,21 @@ def render_page(board: Board, registry: Registry) -> str:
         board: to show.
         registry: where sentences about datasets, methods and metrics come from.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("robustbench_spur.page", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates()
     script = environment.get_template("sort.js.j2").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words = Glossary(board, registry)
     return environment.get_template("page.html.j2").render(
         page=Page(words), words=words, script=script, script_sha256=digest
     )
+
+
+def templates() -> Environment:
+    """The templates of all pages: every text is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("robustbench_spur.page", "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 @dataclass

@@ -92,6 +92,8 @@ class Dataset:
         image_size: default matrix size, in pixels.
         image_sizes: the sizes it can be made at; empty for any.
         channels: of its images.
+        shared_images: whether an image follows from its row (extra columns included), whatever split it is asked for, so that
+            splits with the same rows share the images.
         augmentations: what training may do to an image without changing its label or the shortcut: any of
             ``"horizontal_flip"``, ``"shift"``.
         source: where data and model come from.
@@ -111,6 +113,7 @@ class Dataset:
     image_size: ClassVar[int]
     image_sizes: ClassVar[tuple[int, ...]] = ()
     channels: int = 1
+    shared_images: ClassVar[bool] = False
     augmentations: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
     licence: ClassVar[str] = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustbench_spur import spreadsheet
 from robustbench_spur.spreadsheet import HEADER_ROWS, decode, words
@@ -46,25 +46,22 @@ class Attribute:
 
 
 _MRI = "MRI Technical Information"
-_BASELINE = Attribute(
+_FIELD = Attribute(
     name="field strength",
     section=_MRI,
     column="Field Strength (Tesla)",
     code_first=False,
-    values={"1.494": "1.5T", "1.5": "1.5T", "2.8936": "3T", "3": "3T"},
+    values={"1.5": "1.5T", "3": "3T"},
     order=("3T", "1.5T"),
+)
+_BASELINE = replace(
+    _FIELD,
+    values={"1.494": "1.5T", "1.5": "1.5T", "2.8936": "3T", "3": "3T"},
     tied=False,
     rounded=("1.494", "2.8936"),
 )
 ATTRIBUTES = {
-    "field_strength": Attribute(
-        name="field strength",
-        section=_MRI,
-        column="Field Strength (Tesla)",
-        code_first=False,
-        values={"1.5": "1.5T", "3": "3T"},
-        order=("3T", "1.5T"),
-    ),
+    "field_strength": _FIELD,
     "vertical_flip": Attribute(
         name="orientation",
         section=_MRI,

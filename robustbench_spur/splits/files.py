@@ -6,27 +6,58 @@ Nothing here unpickles, and every error names the file it is about.
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.pictures import PNG_END
 from robustbench_spur.reading import reading
 from robustbench_spur.splits.base import Dataset
 from robustbench_spur.types import SpurbenchError, nearest
 
 BLOCK = 256
 """Images per block that :meth:`Dataset.pixels` yields."""
+IGNORED = ("thumbs.db", "desktop.ini")
+"""What file browsers leave in a folder, besides hidden files."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGB with alpha"}
-"""Colour types of a PNG header (ISO/IEC 15948, table 11.1)."""
+
+def entries_of(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, less hidden files and those that file browsers leave behind.
+
+    Raises:
+        SpurbenchError: it is no folder.
+    """
+    with reading(folder, "a folder"):
+        found = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return [entry for entry in found if not entry.name.startswith(".") and entry.name.lower() not in IGNORED]
+
+
+def size_of(path: Path, expected: str) -> int:
+    """Size of a file, in bytes: as a column of the rows, it shows that an image was replaced.
+
+    Args:
+        path: of the file.
+        expected: what it should be, for messages.
+
+    Raises:
+        SpurbenchError: it is not there.
+    """
+    with reading(path, expected):
+        return path.stat().st_size
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise the first fault; nothing where there is none.
+
+    Raises:
+        SpurbenchError: with that text.
+    """
+    if faults:
+        raise SpurbenchError(faults[0])
 
 
 def find_npz(path: Path, dataset: str) -> Path:
@@ -127,96 +158,6 @@ def content_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class PngHeader:
-    """The first chunk of a PNG.
-
-    Args:
-        width: in pixels.
-        height: in pixels.
-        depth: bits per sample.
-        colour: colour type, a key of :data:`PNG_COLOURS`.
-    """
-
-    width: int
-    height: int
-    depth: int
-    colour: int
-
-
-def png_header(head: bytes, path: Path) -> PngHeader:
-    """Size and kind of a PNG from its first 26 bytes.
-
-    Raises:
-        SpurbenchError: the bytes are not the beginning of a PNG.
-    """
-    if len(head) < 26 or head[:8] != PNG_SIGNATURE or head[12:16] != b"IHDR":
-        found = "an empty file" if not head else "something else"
-        raise SpurbenchError(f"Expected a PNG, found {found} at {path}. Get the file again.")
-    return PngHeader(*struct.unpack(">IIBB", head[16:26]))
-
-
-def square_side(path: Path, *, at_least: int) -> int:
-    """Side, in pixels, of a square 8-bit greyscale PNG, from its header alone.
-
-    Raises:
-        SpurbenchError: the file is unreadable, of another kind, not square, or smaller than ``at_least``.
-    """
-    with reading(path, "a PNG"), path.open("rb") as stream:
-        header = png_header(stream.read(26), path)
-    _check_grey(header, path)
-    if header.width != header.height or header.width < at_least:
-        raise SpurbenchError(
-            f"Expected a square image of at least {at_least} x {at_least} pixels,"
-            f" found {header.width} x {header.height} in {path}."
-        )
-    return header.width
-
-
-def _check_grey(header: PngHeader, path: Path) -> None:
-    if (header.depth, header.colour) != (8, 0):
-        kind = PNG_COLOURS.get(header.colour, f"colour type {header.colour}")
-        raise SpurbenchError(f"Expected an 8-bit greyscale PNG, found {header.depth}-bit {kind} in {path}.")
-
-
-def read_grey_png(path: Path, side: int, size: int) -> NDArray[np.uint8]:
-    """An 8-bit greyscale PNG, resampled if it has another size than asked for.
-
-    The resampling is Pillow's bilinear filter, whose support grows with the reduction (antialiased): what the released
-    SpurBreast loader's ``torchvision`` ``Resize`` does to a Pillow image.
-
-    Args:
-        path: of the file; every chunk's checksum is verified.
-        side: height and width that it must have, in pixels.
-        size: height and width of the result, in pixels.
-
-    Returns:
-        uint8, shape (size, size).
-
-    Raises:
-        SpurbenchError: the file is unreadable, damaged, of another kind or of another size.
-    """
-    from PIL import Image
-
-    with reading(path, "a PNG"):
-        data = path.read_bytes()
-    header = png_header(data, path)
-    _check_grey(header, path)
-    if (header.width, header.height) != (side, side):
-        raise SpurbenchError(
-            f"Expected {side} x {side} pixels as in the split's first image,"
-            f" found {header.width} x {header.height} in {path}."
-        )
-    if PNG_END not in data:
-        raise SpurbenchError(f"Expected a complete PNG, found {path} truncated or damaged. Get the file again.")
-    with reading(path, "an undamaged PNG"):
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            image.verify()
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            resized = image if size == side else image.resize((size, size), Image.Resampling.BILINEAR)
-            return np.array(resized, np.uint8)
-
-
 def check_split(dataset: Dataset, split: str) -> str:
     """The full name of a split of ``dataset``.
 
@@ -241,6 +182,22 @@ def check_rho(dataset: Dataset, split: str, rho: float | None) -> float:
             f" Write for example {dataset.name}/{split}@{dataset.default_rho}"
         )
     return float(rho)
+
+
+def refuse_rho(dataset: Dataset, split: str, rho: float | None, why: str) -> None:
+    """Refuse a rho for a split that is as it is.
+
+    Args:
+        dataset: whose split it is.
+        split: its name.
+        rho: None where none is given.
+        why: there is none to choose, for the message.
+
+    Raises:
+        SpurbenchError: one is given.
+    """
+    if rho is not None:
+        raise SpurbenchError(f"Expected no rho for {dataset.name}/{split}, found {rho}: {why}. Drop the @.")
 
 
 def check_size(dataset: Dataset, size: int) -> None:
@@ -271,3 +228,18 @@ def blocks(count: int) -> Iterator[slice]:
     """
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
+
+
+def read_blocks(paths: Sequence[Path], read: Callable[[Path], NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """The images behind files, in order, each block of them by several threads.
+
+    Args:
+        paths: of the files.
+        read: gives the image of one, shape (channels, size, size).
+
+    Yields:
+        uint8, shape (at most :data:`BLOCK`, channels, size, size).
+    """
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for block in blocks(len(paths)):
+            yield np.stack(list(pool.map(read, paths[block])))

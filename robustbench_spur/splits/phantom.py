@@ -81,6 +81,7 @@ class Phantom(Dataset):
     embedded = True
     image_size = 64
     channels = 1
+    shared_images = True
     augmentations = ("horizontal_flip", "shift")
     source = (
         "The project's own model; field strength, orientation and one label per patient as in SpurBreast "

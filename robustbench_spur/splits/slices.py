@@ -1,4 +1,4 @@
-"""The released folders of SpurBreast: which slices there are, from the names of the files alone.
+"""The released folders of SpurBreast: which slices there are, from names and sizes of the files alone; none is opened.
 
 The layout is told in :mod:`robustbench_spur.splits.spurbreast`; what does not follow it is refused, not guessed at.
 """
@@ -6,20 +6,19 @@ The layout is told in :mod:`robustbench_spur.splits.spurbreast`; what does not f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from robustbench_spur.reading import reading
 from robustbench_spur.splits.duke import patient_id
+from robustbench_spur.splits.files import entries_of, refuse, size_of
 from robustbench_spur.types import SpurbenchError
 
 FOLDERS = {"train": "training", "validation": "validation", "test": "test"}
 """Our name of a partition, and its folder's."""
 
 LABELS = ("0", "1")
-IGNORED = ("thumbs.db", "desktop.ini")
 FILE_NAME = re.compile(r"([^-]+)-([^-]+)-(\d+)\.png", re.IGNORECASE | re.ASCII)
 
 
@@ -33,6 +32,7 @@ class Slice(NamedTuple):
         slice: the slice as the file name writes it.
         label: 1 where the slice has an annotated tumour.
         file: relative to the split's folder, with ``/``.
+        bytes: its size.
     """
 
     patient: int
@@ -41,13 +41,7 @@ class Slice(NamedTuple):
     slice: str
     label: int
     file: str
-
-
-def entries_of(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name, less hidden files and those that file browsers leave behind."""
-    with reading(folder, "a folder"):
-        found = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return [entry for entry in found if not entry.name.startswith(".") and entry.name.lower() not in IGNORED]
+    bytes: int
 
 
 class Scan(NamedTuple):
@@ -124,12 +118,6 @@ def list_slices(folder: Path, partition: str) -> list[Slice]:
     return found.slices
 
 
-def refuse(faults: Sequence[str]) -> None:
-    """Raise the first fault; nothing where there is none."""
-    if faults:
-        raise SpurbenchError(faults[0])
-
-
 def _parse(entry: Path, folder: Path, label: int) -> Slice:
     match = FILE_NAME.fullmatch(entry.name)
     if match is None:
@@ -137,7 +125,8 @@ def _parse(entry: Path, folder: Path, label: int) -> Slice:
     prefix, text, patient = match.groups()
     number = text.isascii() and text.isdigit()
     order = (0, int(text), "") if number else (1, 0, text)
-    return Slice(int(patient), order, prefix, text, label, entry.relative_to(folder).as_posix())
+    file, size = entry.relative_to(folder).as_posix(), size_of(entry, "a slice")
+    return Slice(int(patient), order, prefix, text, label, file, size)
 
 
 def check_disjoint(listed: Mapping[str, list[Slice]], folder: Path) -> None:

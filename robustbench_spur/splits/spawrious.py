@@ -18,12 +18,9 @@ needs every group is not applicable, unless forced.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -33,19 +30,13 @@ from numpy.typing import NDArray
 
 from robustbench_spur.parameters import parameter
 from robustbench_spur.pictures import read_picture
-from robustbench_spur.reading import reading
 from robustbench_spur.splits.base import Archive, Dataset, SplitParameters
-from robustbench_spur.splits.files import blocks, check_size, check_split, stream
-from robustbench_spur.splits.slices import entries_of
+from robustbench_spur.splits.challenges import CHALLENGES, CLASSES, LOCATIONS, Share, shares
+from robustbench_spur.splits.files import check_size, check_split, entries_of, read_blocks, refuse_rho, size_of, stream
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
-CLASSES = ("bulldog", "corgi", "dachshund", "labrador")
-LOCATIONS = ("desert", "jungle", "dirt", "mountain", "snow", "beach")
 RELEASED = 3168
 """Images of a class at a location in one folder."""
-SHARES = (0.97, 0.87)
-"""Of a class's images, those at its own location, in environments 0 and 1 of the one-to-one challenges."""
-TEST_ENVIRONMENT = 2
 ROOT = "spawrious224"
 ENDINGS = (".png", ".jpg", ".jpeg")
 PROMPT = re.compile(r".*_prompt_(\d+)_\d+", re.ASCII)
@@ -56,87 +47,6 @@ MEDIUM = "https://www.dropbox.com/s/x03gkhdwar5kht4/spawrious224__o2o_medium.tar
 HARD = "https://www.dropbox.com/s/p1ry121m2gjj158/spawrious224__o2o_hard.tar.gz?dl=1"
 MANY = ("m2m_easy", "m2m_medium", "m2m_hard")
 NO_CHECKSUM = "no checksum is published"
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """The locations of the classes, in the owners' order: bulldog, dachshund, labrador, corgi.
-
-    Args:
-        train: in environment 0.
-        test: in one half of the test.
-        filler: shared by all classes in training; empty for many-to-many, where instead the first two and the last two
-            classes exchange their locations in environment 1 and in the other half of the test.
-    """
-
-    train: tuple[str, str, str, str]
-    test: tuple[str, str, str, str]
-    filler: str = ""
-
-
-ORDER = ("bulldog", "dachshund", "labrador", "corgi")
-CHALLENGES = {
-    "o2o_easy": Challenge(("desert", "jungle", "dirt", "snow"), ("dirt", "snow", "desert", "jungle"), "beach"),
-    "o2o_medium": Challenge(("mountain", "beach", "dirt", "jungle"), ("jungle", "dirt", "beach", "snow"), "desert"),
-    "o2o_hard": Challenge(("jungle", "mountain", "snow", "desert"), ("mountain", "snow", "desert", "jungle"), "beach"),
-    "m2m_easy": Challenge(("desert", "mountain", "dirt", "jungle"), ("dirt", "jungle", "mountain", "desert")),
-    "m2m_medium": Challenge(("beach", "snow", "mountain", "desert"), ("desert", "mountain", "beach", "snow")),
-    "m2m_hard": Challenge(("dirt", "jungle", "snow", "beach"), ("snow", "beach", "dirt", "jungle")),
-}
-
-
-class Share(NamedTuple):
-    """Images that a partition takes from one folder.
-
-    Args:
-        environment: 0 or 1 in training, 2 in the test.
-        folder: ``"0"`` or ``"1"``.
-        location: one of :data:`LOCATIONS`.
-        label: one of :data:`CLASSES`.
-        images: number of them.
-    """
-
-    environment: int
-    folder: str
-    location: str
-    label: str
-    images: int
-
-
-def shares(challenge: Challenge, total: int) -> tuple[list[Share], list[Share]]:
-    """What training (validation included) and test take.
-
-    Args:
-        challenge: whose combinations.
-        total: images that a folder holds.
-
-    >>> train, test = shares(CHALLENGES["o2o_easy"], 3168)
-    >>> train[0]
-    Share(environment=0, folder='0', location='desert', label='bulldog', images=3072)
-    >>> sum(share.images for share in train), sum(share.images for share in test)
-    (25344, 25344)
-    """
-    if not challenge.filler:
-        train = _paired(challenge.train, total)
-        return train, [share._replace(environment=TEST_ENVIRONMENT) for share in _paired(challenge.test, total)]
-    train, test = [], []
-    for environment, part in enumerate(SHARES):
-        folder, own = str(environment), int(part * total)
-        for label, location, other in zip(ORDER, challenge.train, challenge.test, strict=True):
-            train.append(Share(environment, folder, location, label, own))
-            train.append(Share(environment, folder, challenge.filler, label, total - own))
-            test.append(Share(TEST_ENVIRONMENT, folder, other, label, total))
-    return train, test
-
-
-def _paired(locations: Sequence[str], total: int) -> list[Share]:
-    first, second, third, fourth = locations
-    orders = ((first, second, third, fourth), (second, first, fourth, third))
-    return [
-        Share(environment, "0", location, label, total)
-        for environment, order in enumerate(orders)
-        for label, location in zip(ORDER, order, strict=True)
-    ]
 
 
 class Picture(NamedTuple):
@@ -246,10 +156,7 @@ class Spawrious(Dataset):
                 left to hold out.
         """
         check_split(self, split)
-        if rho is not None:
-            raise SpurbenchError(
-                f"Expected no rho for {self.name}/{split}, found {rho}: the challenges are as released. Drop the @."
-            )
+        refuse_rho(self, split, rho, "the challenges are as released")
         train, test = shares(CHALLENGES[split], self.parameters.limit)
         pictures = [picture for share in train for picture in self._take(split, share)]
         tested = [picture for share in test for picture in self._take(split, share)]
@@ -296,9 +203,8 @@ class Spawrious(Dataset):
         return hashlib.sha256(f"{self.parameters.seed}\t{file}".encode()).hexdigest()
 
     def _picture(self, file: str, share: Share) -> Picture:
-        with reading(self.root / file, "an image"):
-            size = (self.root / file).stat().st_size
-        return Picture(file, cluster_of(share.label, share.location, file) or file, share, size)
+        cluster = cluster_of(share.label, share.location, file) or file
+        return Picture(file, cluster, share, size_of(self.root / file, "an image"))
 
     def _held_out(self, pictures: Sequence[Picture]) -> set[str]:
         """Clusters of the validation: of each class at each location, and of those with images of the same environments."""
@@ -339,9 +245,7 @@ class Spawrious(Dataset):
         places = self.files(split, partition)
         check_size(self, size)
         read = partial(read_picture, channels=self.channels, size=size)
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for block in blocks(len(partition)):
-                yield np.stack(list(pool.map(read, places[block])))
+        yield from read_blocks(places, read)
 
 
 def _partition(pictures: Sequence[Picture]) -> Partition:

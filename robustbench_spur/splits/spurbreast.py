@@ -12,9 +12,7 @@ are resized, not cropped at random, since a crop can remove the tumour.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
@@ -24,30 +22,25 @@ from numpy.typing import NDArray
 
 from robustbench_spur.reading import reading
 from robustbench_spur.splits.base import Archive, Dataset, Inventory
-from robustbench_spur.splits.duke import (
-    ATTRIBUTES,
-    SPREADSHEET,
-    SPREADSHEET_SOURCE,
-    Attribute,
-    Spreadsheet,
-    patient_id,
-)
-from robustbench_spur.splits.files import blocks, check_size, check_split, read_grey_png, square_side
-from robustbench_spur.splits.slices import (
-    FOLDERS,
-    LABELS,
-    Slice,
-    check_disjoint,
-    entries_of,
-    list_slices,
-    refuse,
-    scan_slices,
-)
+from robustbench_spur.splits.duke import ATTRIBUTES, SPREADSHEET, SPREADSHEET_SOURCE, Spreadsheet
+from robustbench_spur.splits.files import check_size, check_split, entries_of, read_blocks, refuse, refuse_rho
+from robustbench_spur.splits.greypng import read_grey_png, square_side
+from robustbench_spur.splits.joining import Joined, facts, join, order_of, order_or_fault, outside, rows_of
+from robustbench_spur.splits.slices import FOLDERS, check_disjoint, list_slices, scan_slices
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
 CLASSES = ("clear", "tumour")
 SMALLEST = 32
 """Least side of an image, in pixels; the released ones have 320."""
+FIELD = "https://zenodo.org/records/17128791/files/field_strength.zip?download=1"
+FLIP = "https://zenodo.org/records/17128791/files/vertical_flip.zip?download=1"
+MENOPAUSE = "https://zenodo.org/records/17128791/files/menopause.zip?download=1"
+RACE = "https://zenodo.org/records/17128791/files/race_and_ethnicity.zip?download=1"
+SURGERY = "https://zenodo.org/records/17128791/files/surgery_type.zip?download=1"
+HIGH = "https://zenodo.org/records/17128791/files/baseline_high.zip?download=1"
+MID = "https://zenodo.org/records/17128791/files/baseline_mid.zip?download=1"
+LOW = "https://zenodo.org/records/17128791/files/baseline_low.zip?download=1"
+CLINICAL = "https://wiki.cancerimagingarchive.net/download/attachments/70226903/Clinical_and_Other_Features.xlsx"
 GUESSED = "guessed address"
 
 
@@ -80,67 +73,21 @@ class SpurBreast(Dataset):
     archives = (
         Archive(
             "field_strength.zip",
-            ("https://zenodo.org/records/17128791/files/field_strength.zip?download=1",),
+            (FIELD,),
             sha256="c6c4b6bcc62168cc91c7e44bc0e5e19bff75a1232c7284bc682e0ccb6ce9bafc",
             md5="dbe61da7dc7b06c69c10dbbea0a13b40",
             size=905_891_386,
             splits=("field_strength",),
             unpack=True,
         ),
-        Archive(
-            "vertical_flip.zip",
-            ("https://zenodo.org/records/17128791/files/vertical_flip.zip?download=1",),
-            splits=("vertical_flip",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "menopause.zip",
-            ("https://zenodo.org/records/17128791/files/menopause.zip?download=1",),
-            splits=("menopause",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "race_and_ethnicity.zip",
-            ("https://zenodo.org/records/17128791/files/race_and_ethnicity.zip?download=1",),
-            splits=("race_and_ethnicity",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "surgery_type.zip",
-            ("https://zenodo.org/records/17128791/files/surgery_type.zip?download=1",),
-            splits=("surgery_type",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "baseline_high.zip",
-            ("https://zenodo.org/records/17128791/files/baseline_high.zip?download=1",),
-            splits=("baseline_high",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "baseline_mid.zip",
-            ("https://zenodo.org/records/17128791/files/baseline_mid.zip?download=1",),
-            splits=("baseline_mid",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "baseline_low.zip",
-            ("https://zenodo.org/records/17128791/files/baseline_low.zip?download=1",),
-            splits=("baseline_low",),
-            unpack=True,
-            note=GUESSED,
-        ),
-        Archive(
-            "Clinical_and_Other_Features.xlsx",
-            ("https://wiki.cancerimagingarchive.net/download/attachments/70226903/Clinical_and_Other_Features.xlsx",),
-            note="Duke's clinical table",
-        ),
+        Archive("vertical_flip.zip", (FLIP,), splits=("vertical_flip",), unpack=True, note=GUESSED),
+        Archive("menopause.zip", (MENOPAUSE,), splits=("menopause",), unpack=True, note=GUESSED),
+        Archive("race_and_ethnicity.zip", (RACE,), splits=("race_and_ethnicity",), unpack=True, note=GUESSED),
+        Archive("surgery_type.zip", (SURGERY,), splits=("surgery_type",), unpack=True, note=GUESSED),
+        Archive("baseline_high.zip", (HIGH,), splits=("baseline_high",), unpack=True, note=GUESSED),
+        Archive("baseline_mid.zip", (MID,), splits=("baseline_mid",), unpack=True, note=GUESSED),
+        Archive("baseline_low.zip", (LOW,), splits=("baseline_low",), unpack=True, note=GUESSED),
+        Archive("Clinical_and_Other_Features.xlsx", (CLINICAL,), note="Duke's clinical table"),
     )
 
     @cached_property
@@ -195,32 +142,25 @@ class SpurBreast(Dataset):
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        present = [split for split in sorted(self.splits) if self._find(split)]
-        for split in present or [min(self.splits)]:
-            folder = self.folder(split)
-            for place in (folder / partition / label for partition in FOLDERS.values() for label in LABELS):
-                for entry in entries_of(place):
-                    with reading(entry, "a file"):
-                        size = entry.stat().st_size
-                    digest.update(f"{split}/{place.parent.name}/{place.name}/{entry.name}\t{size}\n".encode())
-        with reading(self._spreadsheet_path(), "a spreadsheet"):
-            digest.update(self._spreadsheet_path().read_bytes())
-        return digest.hexdigest()
+        path = self._spreadsheet_path()
+        with reading(path, "a spreadsheet"):
+            return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def fingerprint(self) -> str:
-        """sha256 of the names and sizes of all files of the splits that are there, and of the spreadsheet's bytes.
+        """sha256 of the spreadsheet's bytes; of the images, names and sizes are part of the rows.
 
-        The images themselves are not hashed: that would read 0.9 GB per split at every start. A changed image
-        of unchanged name and length goes unnoticed here. Computed once per object.
+        So the folder of another split may come or go. The images themselves are not hashed, which would read 0.9 GB per
+        split at every start: a changed image of unchanged name and length goes unnoticed. Computed once per object.
 
         Raises:
-            SpurbenchError: no split folder or no spreadsheet is there.
+            SpurbenchError: there is no spreadsheet.
         """
         return self._fingerprint
 
     def table(self, split: str, rho: float | None) -> SplitTable:
         """Rows of a split, sorted by (patient, slice); ids are file names without their ending.
+
+        The extra columns are ``file``, ``slice`` and ``bytes``, the size of the file, by which a changed image is noticed.
 
         Attribute code 1 is the value tied to tumour. Where the release does not say which one that is, it is the
         value whose share among training's tumour slices exceeds its share among the clear ones.
@@ -234,20 +174,17 @@ class SpurBreast(Dataset):
                 known attribute value.
         """
         split = check_split(self, split)
-        if rho is not None:
-            raise SpurbenchError(
-                f"Expected no rho for {self.name}/{split}, found {rho}: these are released data. Drop the @."
-            )
+        refuse_rho(self, split, rho, "these are released data")
         folder, attribute = self.folder(split), ATTRIBUTES[split]
         listed = {name: list_slices(folder, place) for name, place in FOLDERS.items()}
         check_disjoint(listed, folder)
-        values, notes, faults = self._join(attribute, listed)
+        values, notes, faults = join(attribute, listed, self.spreadsheet)
         refuse(faults)
-        order, tie = _order(attribute, listed["train"], values, folder)
-        refuse(_outside(listed, values, order, folder))
+        order, tie = order_of(attribute, listed["train"], values, folder)
+        refuse(outside(listed, values, order, folder))
         ids = {name: [Path(row.file).stem for row in slices] for name, slices in listed.items()}
-        partitions = {name: _partition(ids[name], slices, values, order) for name, slices in listed.items()}
-        every = (f"Attributes are joined by patient from {SPREADSHEET}.", *notes, tie, *_facts(listed))
+        partitions = {name: rows_of(ids[name], slices, values, order) for name, slices in listed.items()}
+        every = (f"Attributes are joined by patient from {SPREADSHEET}.", *notes, tie, *facts(listed))
         return SplitTable(Groups(CLASSES, attribute.name, order), partitions, every)
 
     def inventory(self, split: str, rho: float | None) -> Inventory:
@@ -261,47 +198,17 @@ class SpurBreast(Dataset):
         scans = {name: scan_slices(folder, place) for name, place in FOLDERS.items()}
         listed = {name: scan.slices for name, scan in scans.items()}
         try:
-            values, notes, unknown = self._join(attribute, listed)
+            values, notes, unknown = join(attribute, listed, self.spreadsheet)
         except SpurbenchError as error:
-            values, notes, unknown = {}, [], [str(error)]
-        order, tie = _order_or_fault(attribute, listed["train"], values, folder)
+            values, notes, unknown = Joined({}, [], [str(error)])
+        order, tie = order_or_fault(attribute, listed["train"], values, folder)
         faults = {
             "files and folders": tuple(fault for scan in scans.values() for fault in scan.strangers),
             "repeated slices": tuple(fault for scan in scans.values() for fault in scan.repeated),
-            attribute.name: (*unknown, *tie, *_outside(listed, values, order, folder)),
+            attribute.name: (*unknown, *tie, *outside(listed, values, order, folder)),
         }
-        rows = {
-            name: _partition([row.file for row in slices], slices, values, order) for name, slices in listed.items()
-        }
+        rows = {name: rows_of([row.file for row in slices], slices, values, order) for name, slices in listed.items()}
         return Inventory(rows, Groups(CLASSES, attribute.name, order), faults, tuple(notes), one_size=True)
-
-    def _join(
-        self, attribute: Attribute, listed: Mapping[str, list[Slice]]
-    ) -> tuple[dict[int, str], list[str], list[str]]:
-        """Our name of each patient's value, what to note about it, and a fault for each patient who has none."""
-        column, sheet = self.spreadsheet.column(attribute), self.spreadsheet.path
-        values: dict[int, str] = {}
-        merged: set[str] = set()
-        faults: list[str] = []
-        for row in _first_of_patients(listed):
-            who = f"{patient_id(row.patient)} ({row.file})"
-            if row.patient not in column:
-                faults.append(f"Expected patient {who} in {sheet}, found no such row. Get the file again.")
-                continue
-            meaning = column[row.patient]
-            if meaning not in attribute.values:
-                known = ", ".join(attribute.values)
-                faults.append(
-                    f"Expected {attribute.column!r} of {who} to be one of {known}, found {meaning!r} in {sheet}."
-                )
-                continue
-            values[row.patient] = attribute.values[meaning]
-            if meaning in attribute.rounded:
-                merged.add(f"{patient_id(row.patient)} ({meaning})")
-        notes = [attribute.note] if attribute.note else []
-        if merged:
-            notes.append(f"Counted with the nearest nominal field strength: {', '.join(sorted(merged))}.")
-        return values, notes, faults
 
     def files(self, split: str, partition: Partition) -> list[Path]:
         """The PNG behind each row, in row order."""
@@ -327,95 +234,4 @@ class SpurBreast(Dataset):
         folder = self.folder(split)
         first = folder / list_slices(folder, FOLDERS["train"])[0].file
         read = partial(read_grey_png, side=square_side(first, at_least=SMALLEST), size=size)
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            files = self.files(split, partition)
-            for block in blocks(len(partition)):
-                yield np.stack(list(pool.map(read, files[block])))[:, None]
-
-
-def _order(
-    attribute: Attribute, train: list[Slice], values: Mapping[int, str], folder: Path
-) -> tuple[tuple[str, ...], str]:
-    """Value names by attribute code, and a note about the tie."""
-    if not attribute.tied:
-        return attribute.order, "No attribute is tied to the label by design."
-    found = sorted({values[row.patient] for row in train})
-    if len(found) != 2:
-        raise SpurbenchError(
-            f"Expected two values of {attribute.name} in {folder / FOLDERS['train']}, found {', '.join(found)}."
-        )
-    labels = np.array([row.label for row in train])
-    shares = {name: np.array([values[row.patient] == name for row in train]) for name in found}
-    excess = {name: float(has[labels == 1].mean() - has[labels == 0].mean()) for name, has in shares.items()}
-    order = attribute.order or tuple(sorted(found, key=lambda name: excess[name]))
-    if not excess[order[1]] > 0:
-        raise SpurbenchError(
-            f"Expected {attribute.name} {order[1]} to be more frequent among the tumour slices of"
-            f" {folder / FOLDERS['train']} than among the clear ones, found no excess ({excess[order[1]]:.3f})."
-        )
-    has = shares[order[1]]
-    how = "by the split's definition" if attribute.order else "inferred from the joined table"
-    return order, (
-        f"Tied to tumour, {how}: {attribute.name} {order[1]}, on {has[labels == 1].mean():.1%} of the tumour slices and"
-        f" {has[labels == 0].mean():.1%} of the clear slices of training."
-    )
-
-
-def _order_or_fault(
-    attribute: Attribute, train: list[Slice], values: Mapping[int, str], folder: Path
-) -> tuple[tuple[str, ...], list[str]]:
-    """Value names by attribute code; where training does not tell them, all that are known, and why."""
-    known = [row for row in train if row.patient in values]
-    every = attribute.order or tuple(dict.fromkeys(attribute.values.values()))
-    if len({row.label for row in known}) < len(LABELS):  # other faults say what is missing
-        return every, []
-    try:
-        return _order(attribute, known, values, folder)[0], []
-    except SpurbenchError as error:
-        return every, [str(error)]
-
-
-def _first_of_patients(listed: Mapping[str, list[Slice]]) -> list[Slice]:
-    """The first slice of every patient."""
-    first: dict[int, Slice] = {}
-    for row in (row for slices in listed.values() for row in slices):
-        first.setdefault(row.patient, row)
-    return list(first.values())
-
-
-def _outside(
-    listed: Mapping[str, list[Slice]], values: Mapping[int, str], order: tuple[str, ...], folder: Path
-) -> list[str]:
-    """A fault for each patient whose value is known but is none of the split's."""
-    return [
-        f"Expected {patient_id(row.patient)} to have one of training's values ({', '.join(order)}),"
-        f" found {values[row.patient]} ({folder / row.file})."
-        for row in _first_of_patients(listed)
-        if values.get(row.patient, order[0]) not in order
-    ]
-
-
-def _partition(ids: list[str], slices: list[Slice], values: Mapping[int, str], order: tuple[str, ...]) -> Partition:
-    codes = {value: code for code, value in enumerate(order)}
-    return Partition(
-        ids=np.array(ids, np.str_),
-        labels=np.array([row.label for row in slices], np.int64),
-        attributes=np.array([codes.get(values.get(row.patient, ""), -1) for row in slices], np.int64),
-        clusters=np.array([patient_id(row.patient) for row in slices], np.str_),
-        extra={
-            "file": np.array([row.file for row in slices], np.str_),
-            "slice": np.array([row.slice for row in slices], np.str_),
-        },
-    )
-
-
-def _facts(listed: Mapping[str, list[Slice]]) -> tuple[str, ...]:
-    """What the folders show that a reader of a record must know."""
-    notes = ["Class 'clear' means that this slice has no annotated tumour; every Duke patient has cancer."]
-    for name in ("train", "validation"):
-        labels: dict[int, set[int]] = {}
-        for row in listed[name]:
-            labels.setdefault(row.patient, set()).add(row.label)
-        if all(len(both) == 1 for both in labels.values()):
-            notes.append(f"Every patient of {name} has slices of one label only, so that identity predicts it too.")
-    return tuple(notes)
+        yield from read_blocks(self.files(split, partition), read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from robustbench_spur.curation.boxes import COLUMNS, Box
+from robustbench_spur.curation.labelled import Settings
+from robustbench_spur.curation.render import Job
+from robustbench_spur.curation.series import Choice
 from robustbench_spur.phantom.anatomy import draw_extents
 from robustbench_spur.phantom.render import Slices, lesion_masks, render
 
 SEED, COUNT, SIZE, SPACING = 5, 24, 40, 4.0
+NATIVE = Settings(size=SIZE)
 UPRIGHT, TURNED, ODD = (1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, 1, 0)
 
 
@@ -156,3 +160,46 @@ def write_boxes(path: Path, boxes: Iterable[tuple[str, Box]]) -> Path:
             ends = (box.start_row, box.end_row, box.start_column, box.end_column, box.start_slice, box.end_slice)
             rows.writerow((name, *ends))
     return path
+
+
+# A collection of four patients
+
+PATIENTS = {
+    "Breast_MRI_001": (1, False, False),
+    "Breast_MRI_002": (2, True, True),
+    "Breast_MRI_012": (3, False, True),
+    "Breast_MRI_013": (4, True, False),
+}
+"""Number of the phantom, whether its images are stored turned, and whether its files are numbered from the head."""
+
+
+def write_collection(root: Path) -> Path:
+    """Two phases of each patient, the first of which is twice as bright, and a segmentation."""
+    for name, (number, rotated, descending) in PATIENTS.items():
+        patient = phantom(number, rotated=rotated)
+        write_patient(root, name, patient, descending=descending)
+        images = patient.images[:: -1 if descending else 1].astype(np.int64) * 32
+        heights = patient.heights[:: -1 if descending else 1]
+        how = Written(name, patient.orientation, heights, "ax dyn pre", tags={"SeriesNumber": 4})
+        write_volume(root / name / "pre", images, how)
+    how = Written("Breast_MRI_001", tags={"Modality": "SEG"})
+    write_volume(root / "Breast_MRI_001" / "seg", np.ones((2, 4, 4)), how)
+    return root
+
+
+def collection_boxes() -> dict[str, Box]:
+    """As Duke's are counted: in the order of the files."""
+    return {
+        name: phantom(number, rotated=rotated).box(descending=descending)
+        for name, (number, rotated, descending) in PATIENTS.items()
+    }
+
+
+def collection_job(root: Path, out: Path, **changes: Any) -> Job:
+    """Render the second phase at the size that it is stored in."""
+    return replace(Job(root, out, collection_boxes(), Choice("^post_1$"), NATIVE), **changes)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))

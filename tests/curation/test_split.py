@@ -542,3 +542,10 @@ def test_duke_has_enough_patients_for_the_sizes_of_spurbreast_at_every_rho() -> 
         for alone in drawn.position[rho].values():
             assert alone["before"]["middle"] > 0.77
             assert abs(alone["after"]["middle"] - 0.5) < 0.06
+
+
+def test_a_text_that_looks_like_a_number_is_named_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("patient,kernel\na,1.50\nb,soft\nc,1.50\nd,soft\n", encoding="utf-8")
+    tied = tie(read_table(path, patient="patient"), "kernel", ["1.50", "soft"])
+    assert tied.values == ("1.50", "soft") and dict(tied.codes) == {"a": 0, "b": 1, "c": 0, "d": 1}

@@ -66,13 +66,18 @@ def png(rng: np.random.Generator, side: int = SIDE) -> bytes:
     return stream.getvalue()
 
 
-def write_slices(folder: Path, layout: Layout, content: Callable[[], bytes]) -> None:
+def write_slices(folder: Path, layout: Layout, content: Callable[[], bytes] | Path) -> None:
+    """Files in the released folders: what ``content`` gives for each, or links to that file, which are quicker to make."""
     for partition, patients in layout.items():
         for label in "01":
             (folder / partition / label).mkdir(parents=True, exist_ok=True)
         for patient, labels in patients.items():
             for number, label_of_slice in enumerate(labels, start=8):  # 8, 9, 10: not in the order of texts
-                (folder / partition / str(label_of_slice) / f"1-{number}-{patient}.png").write_bytes(content())
+                place = folder / partition / str(label_of_slice) / f"1-{number}-{patient}.png"
+                if isinstance(content, Path):
+                    place.hardlink_to(content)
+                else:
+                    place.write_bytes(content())
 
 
 def stand_in(root: Path, split: str = "field_strength", **codes: tuple[object, object]) -> SpurBreast:

@@ -13,7 +13,8 @@ from PIL import Image
 
 import robustbench_spur as rs
 from robustbench_spur.registry import Registry
-from robustbench_spur.splits.spawrious import CHALLENGES, RELEASED, Spawrious, SpawriousParameters, shares
+from robustbench_spur.splits.challenges import CHALLENGES, shares
+from robustbench_spur.splits.spawrious import RELEASED, Spawrious, SpawriousParameters
 from robustbench_spur.types import Partition, SplitTable, SpurbenchError
 
 CLASSES = ["bulldog", "corgi", "dachshund", "labrador"]
@@ -70,11 +71,20 @@ def folder(root: Path, cell: str) -> Path:
 
 
 def write(root: Path, cells: list[str], count: int, name: str, content: bytes = b"") -> None:
-    """``count`` files in each folder; ``name`` has the prompt, cycling through 72, and a number of its own."""
+    """``count`` files in each folder; ``name`` has the prompt, cycling through 72, and a number of its own.
+
+    Empty ones are links to one file, which are quicker to make: only for reading.
+    """
+    root.mkdir(exist_ok=True)
+    (root / "empty").write_bytes(b"")
     for cell in cells:
         folder(root, cell).mkdir(parents=True)
         for number in range(count):
-            (folder(root, cell) / name.format(prompt=number % 72, number=number)).write_bytes(content)
+            place = folder(root, cell) / name.format(prompt=number % 72, number=number)
+            if content:
+                place.write_bytes(content)
+            else:
+                place.hardlink_to(root / "empty")
 
 
 def cells_of(*splits: str) -> list[str]:
@@ -313,9 +323,15 @@ def test_wrong_places_and_requests_are_refused(tmp_path: Path, small: Path) -> N
         dataset(small, limit=10, validation_share=0.01).table("o2o_easy", None)
 
 
-def test_archives_and_splits_can_be_read_without_running_the_file() -> None:
+def test_archives_splits_and_settings_can_be_read_without_running_the_file() -> None:
     plugin = Registry().find("dataset", "spawrious")
     assert plugin.reason == ""
+    assert plugin.source is not None
+    assert [(one.name, one.default) for one in plugin.source.settings] == [
+        ("limit", 3168),
+        ("validation_share", 0.2),
+        ("seed", 2025),
+    ]
     assert {split for archive in plugin.literal("archives") for split in archive.splits} == set(Spawrious.splits)
     for archive in plugin.literal("archives"):
         assert archive.urls[0].endswith(f"/{archive.name}?dl=1")

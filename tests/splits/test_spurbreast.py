@@ -1,15 +1,24 @@
 """The released splits, on folders that the tests write: rows, groups, the tie, and where the data may lie."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from robustbench_spur.cell import CellData
+from robustbench_spur.home import Home
+from robustbench_spur.plan import open_split
+from robustbench_spur.preparation import plan_images
+from robustbench_spur.registry import Registry
+from robustbench_spur.splitref import parse_split
 from robustbench_spur.splits.duke import SPREADSHEET
 from robustbench_spur.splits.spurbreast import SpurBreast
 from robustbench_spur.types import SpurbenchError
-from tests.splits.release import SIDE, TIED, file, images, stand_in, write_slices, write_spreadsheet
+from tests.splits.release import LAYOUT, SIDE, TIED, file, images, png, stand_in, write_slices, write_spreadsheet
 
 
 @pytest.fixture
@@ -70,7 +79,8 @@ def test_the_released_counts_give_the_published_score_of_the_field_rule(tmp_path
     add("validation", 75, 0, 1788, 1)
     add("test", 71, 1684, 1394, 1)
     add("test", 79, 1710, 2000, 3)
-    write_slices(tmp_path / "field_strength", layout, bytes)
+    (tmp_path / "empty").write_bytes(b"")
+    write_slices(tmp_path / "field_strength", layout, tmp_path / "empty")
     write_spreadsheet(tmp_path / SPREADSHEET, field)
     table = SpurBreast(path=tmp_path).table("field", None)
     examples = {name: [g["examples"] for g in groups.values()] for name, groups in table.counts().items()}
@@ -114,6 +124,15 @@ def test_the_notes_say_what_a_reader_must_know(dataset: SpurBreast) -> None:
     assert "by the split's definition: field strength 1.5T" in notes
     assert "Every patient of train has slices of one label only" in notes
     assert "no annotated tumour" in notes
+
+
+def test_identity_is_not_said_to_predict_where_training_patients_have_both_labels(tmp_path: Path) -> None:
+    layout = {**LAYOUT, "training": {**LAYOUT["training"], 1: (0, 1, 0)}}
+    write_slices(tmp_path / "field_strength", layout, bytes)
+    write_spreadsheet(tmp_path / SPREADSHEET, {patient: {"field": (3, 1)[tied]} for patient, tied in TIED.items()})
+    notes = "\n".join(SpurBreast(path=tmp_path).table("field", None).notes)
+    assert "Every patient of train" not in notes
+    assert "Every patient of validation" in notes
 
 
 @pytest.mark.parametrize("split", ["baseline_high", "baseline_mid", "baseline_low"])
@@ -166,7 +185,7 @@ def test_paths_that_mean_nothing_are_named(tmp_path: Path, dataset: SpurBreast) 
     with pytest.raises(SpurbenchError, match=r"folder 'surgery_type' in .*, found field_strength"):
         dataset.table("surgery_type", None)
     with pytest.raises(SpurbenchError, match=r"found test, training, validation\."):
-        SpurBreast(path=(tmp_path / "field_strength").rename(tmp_path / "renamed")).fingerprint()
+        SpurBreast(path=(tmp_path / "field_strength").rename(tmp_path / "renamed")).table("field", None)
     with pytest.raises(SpurbenchError, match="--data spurbreast=PATH"):
         SpurBreast()
 
@@ -180,13 +199,57 @@ def test_wrong_requests_are_refused(dataset: SpurBreast) -> None:
         list(dataset.pixels("field", dataset.table("field", None).partitions["test"], 0))
 
 
-def test_the_fingerprint_follows_names_lengths_and_the_spreadsheet_and_is_kept(dataset: SpurBreast) -> None:
-    marks = [dataset.fingerprint()]
-    file(dataset, "test/0/1-8-21.png").write_bytes(b"longer" * 999)
-    assert dataset.fingerprint() == marks[0]
-    marks.append(SpurBreast(path=dataset.path).fingerprint())
-    file(dataset, "test/0/1-8-21.png").rename(file(dataset, "test/0/1-7-21.png"))
-    marks.append(SpurBreast(path=dataset.path).fingerprint())
-    write_spreadsheet(dataset.root / SPREADSHEET, {1: {"field": 1}})
-    marks.append(SpurBreast(path=dataset.path).fingerprint())
-    assert len(set(marks)) == 4
+def test_the_fingerprint_is_that_of_the_spreadsheet_and_is_kept(dataset: SpurBreast) -> None:
+    sheet, mark = dataset.root / SPREADSHEET, dataset.fingerprint()
+    assert mark == hashlib.sha256(sheet.read_bytes()).hexdigest()
+    write_spreadsheet(sheet, {1: {"field": 1}})
+    assert dataset.fingerprint() == mark
+    assert SpurBreast(path=dataset.path).fingerprint() != mark
+    sheet.unlink()
+    with pytest.raises(SpurbenchError, match=f"{SPREADSHEET} in .*, found it in neither"):
+        SpurBreast(path=dataset.path).fingerprint()
+
+
+def made(home: Home, root: Path) -> tuple[dict[str, str], int]:
+    """What the images of each partition of ``field`` are found by, and how many had to be made for that."""
+    ref, places = parse_split("spurbreast/field", Registry()), {"spurbreast": root}
+    plan = plan_images(ref, home, places, "v1", SIDE, ())
+    assert [outcome.error for outcome in plan.make(lambda *_: None)] == [None] * 3
+    stages = CellData(open_split(ref, places), SIDE).pixels
+    return {name: stage.key for name, stage in stages.items()}, plan.images
+
+
+def test_unpacking_another_split_makes_no_image_again(dataset: SpurBreast, home: Home) -> None:
+    mark, keys = dataset.fingerprint(), made(home, dataset.root)[0]
+    rng = np.random.default_rng(1)
+    write_slices(dataset.root / "vertical_flip", LAYOUT, lambda: png(rng))
+    assert SpurBreast(path=dataset.path).fingerprint() == mark
+    assert made(home, dataset.root) == (keys, 0)
+
+
+def test_a_replaced_or_renamed_image_has_its_partition_made_again(dataset: SpurBreast, home: Home) -> None:
+    before, count = made(home, dataset.root)
+    assert count == 25
+    place = file(dataset, "test/0/1-8-21.png")
+    table = dataset.table("field", None)
+    Image.new("L", (SIDE, SIDE)).save(place)
+    after, count = made(home, dataset.root)
+    assert {name for name in before if before[name] != after[name]} == {"test"}
+    assert count == len(table.partitions["test"])
+    again = SpurBreast(path=dataset.path).table("field", None)
+    assert again.sha256() == table.sha256(), "the split is its rows, not its images"
+    assert again.partitions["test"].extra["bytes"].tolist()[0] == place.stat().st_size
+    place.rename(file(dataset, "test/0/1-7-21.png"))
+    last, count = made(home, dataset.root)
+    assert {name for name in after if after[name] != last[name]} == {"test"}
+    assert count == len(table.partitions["test"])
+
+
+def test_a_link_to_nothing_is_named_as_a_fault(dataset: SpurBreast) -> None:
+    place = file(dataset, "test/0/1-8-21.png")
+    place.unlink()
+    place.symlink_to(dataset.root / "nowhere.png")
+    with pytest.raises(SpurbenchError, match=r"test/0/1-8-21\.png, found no such file"):
+        dataset.table("field", None)
+    (fault,) = dataset.inventory("field", None).faults["files and folders"]
+    assert "test/0/1-8-21.png" in fault

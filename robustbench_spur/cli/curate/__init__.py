@@ -7,6 +7,8 @@ import argparse
 from robustbench_spur.cli import nested
 
 VERBS = {
+    "render": "DICOM volumes to labelled slices, as SpurBreast has them",
+    "scan": "rank the columns of a table by how dangerous a shortcut each could be",
     "split": "draw a split that ties an attribute to the label",
 }
 

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbench_spur.cli.options import add_json, add_plugins, home_of, literal, pairs, path_of, print_json
+from robustbench_spur.cli.options import (
+    add_json,
+    add_plugins,
+    add_split_settings,
+    home_of,
+    pairs,
+    path_of,
+    print_json,
+    split_settings,
+)
 from robustbench_spur.types import SpurbenchError
 
 if TYPE_CHECKING:
@@ -31,9 +40,7 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="DATASET=PATH", help="where a dataset's files lie"
     )
-    parser.add_argument(
-        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
-    )
+    add_split_settings(parser)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -85,7 +92,7 @@ def open_splits(options: argparse.Namespace) -> list[OpenSplit]:
         registry.find("dataset", name)
         if not path.exists():
             raise SpurbenchError(f"Expected the {name!r} data at {path}, found nothing there. Check --data.")
-    settings = {name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()}
+    settings = split_settings(options)
     refs = {ref.full: ref for text in options.split for ref in parse_splits(text, registry, settings)}
     places = home_of().places(given)
     return [ref.open(_place(ref, places)) for ref in refs.values()]
@@ -93,9 +100,10 @@ def open_splits(options: argparse.Namespace) -> list[OpenSplit]:
 
 def _place(ref: SplitRef, places: Mapping[str, Path]) -> Path | None:
     if not ref.embedded and ref.dataset not in places:
+        download = f", or run: spurbench data download {ref.dataset}/{ref.split}"
         raise SpurbenchError(
             f"Expected the files of {ref.dataset}, found none at {home_of().data / ref.dataset}."
-            f" Give --data {ref.dataset}=PATH, or run: spurbench data download {ref.dataset}/{ref.split}"
+            f" Give --data {ref.dataset}=PATH{download if ref.plugin.literal('archives', ()) else ''}"
         )
     return places.get(ref.dataset)
 

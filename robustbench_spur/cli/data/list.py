@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from robustbench_spur.registry import Plugin
     from robustbench_spur.splits.base import Archive
 
+INDENT = 2
+"""Of what stands below the name of a data set."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
@@ -96,20 +99,22 @@ def _state(name: str, folder: Path) -> str:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """One heading per data set, and below it a table of its archives."""
+    """One heading per data set, and below it what is known of it and a table of its archives, indented."""
     from rich.console import Console
-    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.text import Text
 
     console = Console(highlight=False)
     for one in rows:
-        console.print(f"[bold]{escape(one['name'])}[/bold]  {escape(one['summary'] or one['reason'])}")
-        console.print(f"  files: {escape(_where(one))}", soft_wrap=True)
+        console.print(Text(one["name"], style="bold"))
+        console.print(Padding.indent(Text(one["summary"] or one["reason"]), INDENT))
+        console.print(f"{' ' * INDENT}files: {_where(one)}", soft_wrap=True, markup=False)
         if one["licence"]:
-            console.print(f"  licence: {escape(one['licence'])}")
+            console.print(Padding.indent(Text(f"licence: {one['licence']}"), INDENT))
         if one["archives"]:
             console.print(archive_table(one["archives"]))
         console.print()
-    console.print("Next: spurbench data download NAME/SPLIT, or --data NAME=PATH for files that you have.")
+    console.print("Next: spurbench data download NAME/SPLIT\nFor files that you have: --data NAME=PATH")
 
 
 def _where(one: dict[str, Any]) -> str:
@@ -119,18 +124,25 @@ def _where(one: dict[str, Any]) -> str:
 
 
 def archive_table(archives: list[dict[str, Any]]) -> Any:
-    """A table of :func:`archive_row` rows, for the terminal."""
+    """A table of :func:`archive_row` rows, for the terminal, with their notes below it, each once and by number."""
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("file", no_wrap=True)
+    notes = list(dict.fromkeys(archive["note"] for archive in archives if archive["note"]))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("file", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
-    for heading in ("hash", "here", "note"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("hash", "here", *(["note"] if notes else [])):
+        table.add_column(heading, no_wrap=True)
     for archive in archives:
         size = "?" if archive["size"] is None else f"{archive['size'] / 1e6:.1f} MB"
-        cells = (archive["name"], size, archive["hash"], archive["state"], archive["note"])
-        table.add_row(*(escape(cell) for cell in cells))
-    return table
+        cells = [archive["name"], size, archive["hash"], archive["state"]]
+        number = f"({notes.index(archive['note']) + 1})" if archive["note"] else ""
+        table.add_row(*map(Text, (*cells, number) if notes else cells))
+    below = Table.grid(padding=(0, 1, 0, 0))
+    for place, note in enumerate(notes, 1):
+        below.add_row(Text(f"({place})"), Text(note))
+    return Padding.indent(Group(table, below) if notes else table, INDENT)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from robustbench_spur.cli.options import add_board, add_plugins, home_of, literal, pairs, path_of
+from robustbench_spur.cli.options import (
+    add_board,
+    add_plugins,
+    add_split_settings,
+    home_of,
+    pairs,
+    path_of,
+    split_settings,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="DATASET=PATH", help="where a dataset's files lie"
     )
-    parser.add_argument(
-        "--split-set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="settings of the dataset"
-    )
+    add_split_settings(parser)
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="(default: the board's)")
     add_board(parser)
     add_plugins(parser)
@@ -43,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
 
     console, home, registry = Console(highlight=False, soft_wrap=True), home_of(), Registry(tuple(options.plugin))
     given = {name: path_of(value) for name, value in pairs(options.data, "--data").items()}
-    settings = {name: literal(value) for name, value in pairs(options.split_set, "--split-set").items()}
+    settings = split_settings(options)
     refs = [ref for text in options.split for ref in parse_splits(text, registry, settings)]
     for ref in {ref.dataset: ref for ref in refs}.values():
         if ref.dataset not in given:
@@ -52,7 +59,8 @@ def main(options: argparse.Namespace) -> int:
     plans = [plan_images(ref, home, given, options.board, options.image_size, tuple(options.plugin)) for ref in refs]
     failed = [plan for plan in plans if not _make(plan, console)]
     if not failed:
-        console.print(f"Next: spurbench data check {refs[0].full}, then spurbench run --split {refs[0].full}")
+        again = shlex.join([refs[0].full, *(["--data", *options.data] if options.data else [])])
+        console.print(f"Next: spurbench data check {again}, then spurbench run --split {again}", markup=False)
     return 1 if failed else 0
 
 
@@ -64,14 +72,15 @@ def _make(plan: Any, console: Any) -> bool:
             if outcome.error is not None:
                 failed.append(outcome.error.message)
             elif outcome.cached:
-                console.print(f"{outcome.stage.title}: there already")
+                console.print(f"{outcome.stage.title}: there already", markup=False)
     seconds = time.perf_counter() - begun
     for message in failed:
         console.print(f"FAILED {message}", markup=False)
     if not failed:
         made = plan.images
         speed = f", {made / seconds:.0f} images per second" if made else ""
-        console.print(f"{plan.title}: {plan.total} images ready, {made} of them made now in {seconds:.1f} s{speed}.")
+        made_now = f"{made} of them made now in {seconds:.1f} s{speed}"
+        console.print(f"{plan.title}: {plan.total} images ready, {made_now}.", markup=False)
     return not failed
 
 
