@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustbench_spur.curation.scanned import ColumnScan, Scan
-from robustbench_spur.page.charts import dots
+from robustbench_spur.page.charts import axes, dots, in_percent
 from robustbench_spur.page.geometry import Chart, Point, Scale, Series
 from robustbench_spur.page.labels import Box, legend, name_points
 from robustbench_spur.page.texts import in_words, shortened
@@ -45,7 +45,7 @@ def scatter(rows: Sequence[ColumnScan]) -> Chart:
     most = max((v for row in shown for v in (row.utility.value, row.utility.high) if v is not None), default=0.0)
     across = Scale(0.0, next((end for end in (0.1, 0.2, 0.3, 0.5, 0.75) if 1.05 * most <= end), 1.0), 48, WIDTH - 16)
     up = Scale(0.0, 1.0, HEIGHT - 50, 34)
-    _axes(chart, across, up)
+    axes(chart, (across.start, across.stop), in_percent(across), up)
     _risks(chart, across, up)
     at = [(across(row.utility.value or 0), up(row.detectability.value or 0)) for row in shown]
     bars = [box for row, point in zip(shown, at, strict=True) for box in _bars(chart, row, point, across, up)]
@@ -67,16 +67,6 @@ def _name(chart: Chart, at: Sequence[Point], texts: Sequence[str], bars: Sequenc
     """Write names at the first points; the others are in the way like intervals."""
     others = [(x - 5, y - 5, x + 5, y + 5) for x, y in at[len(texts) :]]
     name_points(chart, at[: len(texts)], texts, [*bars, *others, *others], area)
-
-
-def _axes(chart: Chart, across: Scale, up: Scale) -> None:
-    for tick in up.ticks():
-        chart.line([(across.start, up(tick)), (across.stop, up(tick))], "grid")
-        chart.text(across.start - 7, up(tick) + 4, f"{100 * tick:.0f}", anchor="end")
-    for tick in across.ticks():
-        chart.text(across(tick), up.start + 17, f"{100 * tick:.0f}", anchor="middle")
-    chart.text((across.start + across.stop) / 2, up.start + 38, chart.titles[0], "axis", "middle")
-    chart.text(13, (up.start + up.stop) / 2, chart.titles[1], "axis", "middle", turn=-90)
 
 
 def _risks(chart: Chart, across: Scale, up: Scale) -> None:

@@ -23,11 +23,12 @@ def _ends(estimate: Estimate) -> list[float]:
     return [] if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
 
 
-def _in_percent(scale: Scale) -> dict[float, str]:
+def in_percent(scale: Scale) -> dict[float, str]:
+    """The scale's ticks in per cent, by place."""
     return {scale(tick): f"{100 * tick:.0f}" for tick in scale.ticks()}
 
 
-def _axes(chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up: Scale) -> None:
+def axes(chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up: Scale) -> None:
     """Grid, ticks and titles of a plot from ``span[0]`` to ``span[1]``, with labels at places on x."""
     left, right = span
     for tick in up.ticks():
@@ -54,7 +55,7 @@ def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y
     shown = [(series, x, y) for series, x, y in points if x.value is not None and y.value is not None]
     across = Scale(*domain(v for _, x, _ in shown for v in (x.value, x.low)), 46, WIDTH - 14)
     up = Scale(*domain(v for _, _, y in shown for v in (y.value, y.low)), 280, 14)
-    _axes(chart, (across.start, across.stop), _in_percent(across), up)
+    axes(chart, (across.start, across.stop), in_percent(across), up)
     start = max(across.low, up.low)
     chart.line([(across(start), up(start)), (across(1), up(1))], "guide")
     centres = [(across(float(x.value or 0)), up(float(y.value or 0))) for _, x, y in shown]
@@ -87,7 +88,7 @@ def dots(
     across, bottom = Scale(0, 1, left, WIDTH - 16), top + pitch * len(rows)
     chart = Chart("dots", (f"{title}, %", ""), WIDTH, bottom + 40, ("method", *(f"{group}, %" for group in groups)))
     chart.rows = [(s.name, *(in_words(by.get(g, Estimate(None))) for g in groups)) for s, by in rows]
-    for x, text in _in_percent(across).items():
+    for x, text in in_percent(across).items():
         chart.line([(x, top - 6), (x, bottom)], "grid")
         chart.text(x, bottom + 17, text, anchor="middle")
     chart.text((left + WIDTH - 16) / 2, bottom + 36, chart.titles[0], "axis", "middle")
@@ -135,7 +136,7 @@ def curves(lines: Sequence[tuple[Series, Mapping[float, Estimate]]], ticks: Mapp
     room = LETTER * max((len(shortened(series.name, 14)) for series, _ in shown), default=0)
     across = Scale(min(ticks), max(*ticks, min(ticks) + 1e-9), 60, WIDTH - 40 - room)
     up = Scale(0, 1, 280, 14)
-    _axes(chart, (46, across.stop + 14), {across(dose): text for dose, text in ticks.items()}, up)
+    axes(chart, (46, across.stop + 14), {across(dose): text for dose, text in ticks.items()}, up)
     step, ends = min(5.0, 24 / max(1, len(shown))), []
     for place, (series, points) in enumerate(shown):
         shift = step * (place - (len(shown) - 1) / 2)

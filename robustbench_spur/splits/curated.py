@@ -13,7 +13,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustbench_spur.pictures import read_picture
 from robustbench_spur.reading import reading
 from robustbench_spur.splits.base import Dataset, SplitParameters
-from robustbench_spur.splits.files import blocks, check_rho, check_size, check_split
+from robustbench_spur.splits.files import check_rho, check_size, check_split, read_blocks
 from robustbench_spur.types import PARTITIONS, Groups, Partition, SplitTable, SpurbenchError, nearest
 
 COLUMNS = ["partition", "id", "file", "label", "attribute", "patient", "position"]
@@ -212,9 +211,7 @@ class Curated(Dataset):
         places = self.files(split, partition)
         check_size(self, size)
         read = partial(read_picture, channels=self.channels, size=size)
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for block in blocks(len(partition)):
-                yield np.stack(list(pool.map(read, places[block])))
+        yield from read_blocks(places, read)
 
 
 def _number(text: str) -> float:

@@ -17,7 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from robustbench_spur.curation.boxes import COLUMNS, Box
 from robustbench_spur.curation.labelled import Settings
 from robustbench_spur.curation.render import Job
-from robustbench_spur.curation.series import Choice
+from robustbench_spur.curation.series import Choice, find_series
+from robustbench_spur.curation.volumes import Order, Volume, open_volume
 from robustbench_spur.phantom.anatomy import draw_extents
 from robustbench_spur.phantom.render import Slices, lesion_masks, render
 
@@ -203,3 +204,17 @@ def collection_job(root: Path, out: Path, **changes: Any) -> Job:
 def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+SMALL = np.arange(4 * 6 * 6).reshape(4, 6, 6)
+
+
+def volume(folder: Path, stored: NDArray[Any] = SMALL, *, patient: str = "P1", **how: Any) -> Path:
+    """A volume of four slices, if nothing else is given."""
+    return write_volume(folder, stored, Written(patient, **how))
+
+
+def opened(folder: Path, order: Order = "file", count: int | None = None) -> Volume:
+    """The only volume below a folder."""
+    (series,) = find_series(folder)
+    return open_volume(series, order, count)

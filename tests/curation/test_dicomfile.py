@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless, RLELossless
 
@@ -15,18 +13,7 @@ from robustbench_spur.curation.dicomfile import read_slice
 from robustbench_spur.curation.series import find_series
 from robustbench_spur.curation.volumes import open_volume
 from robustbench_spur.types import SpurbenchError
-from tests.curation.dicoms import COUNT, SIZE, Written, phantom, write_patient, write_volume
-
-SMALL = np.arange(4 * 6 * 6).reshape(4, 6, 6)
-
-
-def volume(folder: Path, stored: NDArray[Any] = SMALL, *, patient: str = "P1", **how: Any) -> Path:
-    return write_volume(folder, stored, Written(patient, **how))
-
-
-def opened(folder: Path, order: Any = "file", count: int | None = None) -> Any:
-    (series,) = find_series(folder)
-    return open_volume(series, order, count)
+from tests.curation.dicoms import COUNT, SIZE, SMALL, opened, phantom, volume, write_patient
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,8 @@ from tests.curation.dicoms import (
     collection_job,
     phantom,
     read_table,
-    write_collection,
     write_volume,
 )
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_collection(tmp_path_factory.mktemp("dicom"))
 
 
 def pixels(path: Path) -> NDArray[np.int64]:

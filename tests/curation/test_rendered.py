@@ -23,13 +23,7 @@ from tests.curation.dicoms import (
     collection_boxes,
     collection_job,
     read_table,
-    write_collection,
 )
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_collection(tmp_path_factory.mktemp("dicom"))
 
 
 def tree(out: Path) -> dict[str, bytes]:

@@ -7,23 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from robustbench_spur.curation.series import find_series
-from robustbench_spur.curation.volumes import open_volume
 from robustbench_spur.types import SpurbenchError
-from tests.curation.dicoms import ODD, TURNED, UPRIGHT, Written, write_volume
-
-SMALL = np.arange(4 * 6 * 6).reshape(4, 6, 6)
-
-
-def volume(folder: Path, stored: NDArray[Any] = SMALL, *, patient: str = "P1", **how: Any) -> Path:
-    return write_volume(folder, stored, Written(patient, **how))
-
-
-def opened(folder: Path, order: Any = "file", count: int | None = None) -> Any:
-    (series,) = find_series(folder)
-    return open_volume(series, order, count)
+from tests.curation.dicoms import ODD, TURNED, UPRIGHT, opened, volume
 
 
 def names(found: Any) -> list[str]:

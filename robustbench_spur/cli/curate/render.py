@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
     """Render, and tell what came out; exit code 1 where a patient failed."""
     from rich.console import Console
 
-    from robustbench_spur.cli.data.prepare import Bar
+    from robustbench_spur.cli.bar import Bar
     from robustbench_spur.curation.render import render
 
     job = _job(options)

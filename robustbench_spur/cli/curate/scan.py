@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
     """Scan, measure, write, and tell what was found; exit code 1 where a training failed."""
     from rich.console import Console
 
-    from robustbench_spur.cli.data.prepare import Bar
+    from robustbench_spur.cli.bar import Bar
     from robustbench_spur.curation.findings import write_findings
     from robustbench_spur.curation.study import conduct
     from robustbench_spur.runtime import Runtime, require_writable

@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
     """Examine each split; exit code 1 where a fault was found."""
     from rich.console import Console
 
-    from robustbench_spur.cli.data.prepare import Bar
+    from robustbench_spur.cli.bar import Bar
     from robustbench_spur.doctor import examine
 
     splits, reports = open_splits(options), []

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from robustbench_spur.cli.bar import Bar
 from robustbench_spur.cli.options import (
     add_board,
     add_plugins,
@@ -82,34 +83,3 @@ def _make(plan: Any, console: Any) -> bool:
         made_now = f"{made} of them made now in {seconds:.1f} s{speed}"
         console.print(f"{plan.title}: {plan.total} images ready, {made_now}.", markup=False)
     return not failed
-
-
-class Bar:
-    """A progress bar with a title; a line now and then where the output is no terminal."""
-
-    def __init__(self, console: Any) -> None:
-        self.console, self._said = console, time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Bar:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self.console, transient=True).__enter__()
-            self._task = self._bar.add_task("", total=None)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(*error)
-            self._bar = None
-
-    def __call__(self, title: str, done: int, total: int) -> None:
-        """Show how far a piece of work is."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=title, completed=done, total=total)
-        elif time.monotonic() - self._said >= 10:
-            self._said = time.monotonic()
-            self.console.print(f"{title}: {done} of {total}", markup=False)
