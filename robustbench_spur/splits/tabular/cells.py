@@ -95,17 +95,14 @@ def _complete(lines: Iterator[list[str]], width: int, path: Path) -> Iterator[li
 def _lines(path: Path) -> Iterator[Iterator[list[str]]]:
     open_text: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     tabs = ".tsv" in [suffix.lower() for suffix in path.suffixes]
-    try:
-        with (
-            reading(path, "a table"),
-            _in_utf8(path),
-            open_text(path, "rt", encoding="utf-8-sig", newline="") as opened,
-        ):
-            first = opened.readline()
-            separator = "\t" if tabs else ";" if ";" in first and "," not in first else ","
-            yield csv.reader(chain([first] if first else [], opened), delimiter=separator, strict=True)
-    except csv.Error as error:
-        raise SpurbenchError(f"Expected a table, found {path} unreadable ({error}). Get the file again.") from error
+    with (
+        reading(path, "a table"),
+        _in_utf8(path),
+        open_text(path, "rt", encoding="utf-8-sig", newline="") as opened,
+    ):
+        first = opened.readline()
+        separator = "\t" if tabs else ";" if ";" in first and "," not in first else ","
+        yield csv.reader(chain([first] if first else [], opened), delimiter=separator, strict=True)
 
 
 @contextmanager
