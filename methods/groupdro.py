@@ -7,8 +7,10 @@ equally often, as in the original.
 
 Source: Sagawa, Koh, Hashimoto and Liang, ICLR 2020, "Distributionally robust neural networks", algorithm 1; section 3.3 (C).
 Deviations: a group absent from a batch keeps its weight before the normalisation also when C > 0 (the released code still
-    multiplies it by exp(eta C / sqrt(n_g))); weight decay is the board's, not the 0.1 to 1.0 of the paper.
-Needs: group labels of the training set, in the loss and in the sampling; examples in every group.
+    multiplies it by exp(eta C / sqrt(n_g))); weights start at 1/m over the m groups that have training examples (in
+    the released code over all declared ones); weight decay is the board's, not the 0.1 to 1.0 of the paper.
+Needs: group labels of the training set, in the loss and in the sampling; examples in every group that the split's design has
+    in training.
 """
 
 import torch
@@ -41,9 +43,10 @@ class GroupDRO(Method):
     Hyperparameters = GroupDROHyperparameters
 
     def start(self, train: View) -> None:
-        """Equal weights, and the adjustment of every group."""
+        """Equal weights of the groups that have examples, none of the others, and the adjustment of every group."""
         counts = torch.from_numpy(train.group_counts).float()
-        self.state["weights"] = torch.full((len(counts),), 1 / len(counts))
+        there = counts > 0
+        self.state["weights"] = torch.where(there, 1 / int(there.sum()), 0.0)
         # a group without examples never occurs in a batch: its adjustment is never used
         self.state["adjustments"] = self.hyper.adjustment / counts.clamp(min=1).sqrt()
 

@@ -17,7 +17,7 @@ from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
 from robustbench_spur.store import canonical, content_hash
-from robustbench_spur.types import Partition, SplitTable, SpurbenchError
+from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
 READ_ATTRIBUTES = ("worst_of_groups",)
 """Selection rules that read attributes."""
@@ -266,19 +266,50 @@ class Stages:
 def verdict(method: type[Method] | Method, table: SplitTable) -> str:
     """Why a method is not itself on a split; empty where it is applicable.
 
+    It needs examples of every group that the partition's design has there. What a design leaves out is not asked for, but
+    then the groups that are there must be able to tell the attribute from the class; see :func:`_tied`.
+
     Args:
         method: declares in which partitions it needs every group.
         table: of the split, with its declared groups.
     """
-    counts = table.counts()
     for partition in method.every_group_in:
-        if partition not in counts:
+        if partition not in table.partitions:
             return f"the split has no {partition} partition"
-        empty = [group for group, n in counts[partition].items() if not n["examples"]]
-        if empty:
+        called = PATIENTS_OF.get(partition, partition)
+        if empty := table.empty_in(partition):
             what = "group" if len(empty) == 1 else "groups"
             verb = "has" if len(empty) == 1 else "have"
-            return f"{what} {' and '.join(empty)} {verb} no {PATIENTS_OF.get(partition, partition)} patients"
+            return f"{what} {' and '.join(empty)} {verb} no {called} patients"
+        if why := _tied(table.groups_in(partition), called):
+            return why
+    return ""
+
+
+def _tied(groups: Groups, where: str) -> str:
+    """Why weights on the groups of an incomplete design cannot take a shortcut's use away; empty where they can.
+
+    To minimise the worst loss over mixtures of the groups that are there (Sagawa et al., ICLR 2020), or to balance them,
+    assumes four things. (1) Every group of the mixture has examples: checked before. (2) The groups are finer than the
+    classes: not so where the design has one attribute value only. (3) The shortcut is wrong in some of the groups, or no
+    weights punish it: not so where the classes fall into sets that share no attribute value, since the attribute then tells
+    these sets apart in every group, hence under every mixture. That each class has a value of its own is the extreme of
+    it. (4) The test is such a mixture itself. Where it has groups that training has not, this holds for no method; it is what
+    such a split asks about, and no reason not to run.
+
+    So a design in which every class has a value of its own and all share another is in order: at the shared one the
+    attribute tells nothing. One in which two pairs of classes have two values each is not, although every class has both
+    values of its pair: inside a pair the weights do their work, but the value names the pair in all groups, and these are
+    equally large, so that nothing is left to weight. It is the perfect tie again, between pairs in place of classes.
+    """
+    if groups.members is None:
+        return ""
+    apart = groups.apart()
+    if len(apart) > 1:
+        told = " from ".join(" and ".join(classes) for classes in apart)
+        return f"by design, {groups.attribute} tells {told} without exception in {where}"
+    if len(groups) == len(apart[0]):
+        return f"by design, all classes have one {groups.attribute} in {where}: its groups are the classes"
     return ""
 
 

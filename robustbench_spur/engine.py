@@ -330,8 +330,8 @@ def predictions_of(
     split: OpenSplit, partition: str, logits: NDArray[np.float32], arrays: dict[str, NDArray[Any]]
 ) -> Predictions:
     """Logits of a partition together with what is true of it."""
-    rows = split.table.partitions[partition]
-    return Predictions(rows.ids, rows.labels, rows.attributes, rows.clusters, logits, split.table.groups, arrays)
+    rows, groups = split.table.partitions[partition], split.table.groups_in(partition)
+    return Predictions(rows.ids, rows.labels, rows.attributes, rows.clusters, logits, groups, arrays)
 
 
 STAGES: dict[str, Callable[[Stage, Runtime, Path, Progress], dict[str, Any]]] = {

@@ -177,7 +177,7 @@ class Method:
         summary: one line for ``list``.
         source: paper, with section, equation or algorithm.
         needs: annotations it consumes: any of the keys of :data:`TRACKS`. All others are out of reach.
-        every_group_in: partitions in which every declared group must have examples for the method to be itself.
+        every_group_in: partitions in which every group of the split's design must have examples for the method to be itself.
         presets: named settings, such as a paper's absolute values.
         state: tensors that the loss updates from batch to batch; the loop moves, saves and restores them.
         given: arrays of the stage named by ``given`` in :meth:`Task.train`; empty for a single stage.

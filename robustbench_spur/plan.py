@@ -159,13 +159,14 @@ def _specs(
 
 
 def _check_choosable(selection: str, split: OpenSplit) -> None:
-    """A rule that looks at every group needs examples of every group."""
+    """A rule that looks at every group needs examples of every group that the partition's design has.
+
+    These need not be the groups that are trained on: to choose by the very groups in which the shortcut fails is its use.
+    """
     if selection not in READ_ATTRIBUTES:
         return
-    counts = split.table.counts()
-    name = "selection" if "selection" in counts else "validation"
-    empty = [group for group, count in counts[name].items() if not count["examples"]]
-    if empty:
+    name = "selection" if "selection" in split.table.partitions else "validation"
+    if empty := split.table.empty_in(name):
         raise SpurbenchError(
             f"Expected examples of every group in {name} of {split.ref.full} for --selection {selection}, found none of"
             f" {' and '.join(empty)}. Use {split.ref.base.full}+{CARVE}, which has a set to choose by."

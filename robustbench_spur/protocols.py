@@ -151,6 +151,7 @@ def _join(table: SplitTable, source: Source) -> Partition:
     if len(parts) == 1:
         return parts[0]
     shared = set.intersection(*(set(part.extra) for part in parts))
+    designs = [part.designed for part in parts if part.designed is not None]
 
     def column(of: Any) -> Any:
         return np.concatenate([of(part) for part in parts])
@@ -161,4 +162,6 @@ def _join(table: SplitTable, source: Source) -> Partition:
         attributes=column(lambda part: part.attributes),
         clusters=column(lambda part: part.clusters),
         extra={name: column(lambda part, name=name: part.extra[name]) for name in sorted(shared)},
+        # that of a partition which declares none is complete, and with it what is joined
+        designed=tuple(sorted({group for own in designs for group in own})) if len(designs) == len(parts) else None,
     )

@@ -50,9 +50,19 @@ class SplitPart(Part):
     classes: tuple[str, ...]
     attribute: str
     values: tuple[str, ...]
-    counts: dict[str, dict[str, dict[str, int]]] = Field(description="examples and patients by partition and group")
+    counts: dict[str, dict[str, dict[str, int]]] = Field(
+        description="examples and patients by partition and group; designed = 0 where the partition's design has it not"
+    )
     pixel_means: dict[str, list[list[float]]] = Field(description="mean 8 x 8 table of the images, by partition")
     notes: tuple[str, ...]
+
+    def groups_in(self, partition: str) -> Groups:
+        """The universe of a partition: the groups that the split's design has there, all unless it declares some."""
+        whole, counts = Groups(self.classes, self.attribute, self.values), self.counts.get(partition, {})
+        left_out = {name for name, n in counts.items() if n.get("designed") == 0}
+        if left_out.isdisjoint(whole.names):
+            return whole
+        return whole.only(code for code, name in enumerate(whole.names) if name not in left_out)
 
 
 class NetworkPart(Part):
@@ -94,7 +104,7 @@ def read_predictions(arrays: Mapping[str, NDArray[Any]], split: SplitPart, parti
     """The predictions of one partition, from the arrays of a record's file; no data set is needed."""
     prefix = f"{partition}/"
     own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    groups = Groups(split.classes, split.attribute, split.values)
+    groups = split.groups_in(partition)
     missing = [name for name in ROWS if name not in own]
     if missing:
         raise SpurbenchError(f"Expected predictions on {partition!r} of {split.name}, found no {missing[0]}.")

@@ -1,7 +1,7 @@
 """The data doctor: all that is wrong with a split's files and rows, told at once, and how strong its shortcut is.
 
 A fault is what makes results wrong or impossible (a damaged file, a patient in two partitions); a warning is what a user
-should know (groups that are empty by design). Nothing is trained, nothing is changed.
+should know (groups that are empty where the attribute decides the label). Nothing is trained, nothing is changed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def examine(
         images=summary(looks, root),
         partitions=partition_counts(rows),
         groups=groups,
-        empty_groups=tuple(f"{cell.partition} {cell.group}" for cell in groups if not cell.slices),
+        empty_groups=tuple(f"{cell.partition} {cell.group}" for cell in groups if cell.designed and not cell.slices),
         shift=tuple(shift(name, part, inventory.groups) for name, part in rows.items()),
         rules=found,
         not_examined=(*skipped, *(() if found else ("Rules without images: there are no training rows.",))),

@@ -34,6 +34,7 @@ class GroupCount(Part):
     group: str
     slices: int
     patients: int
+    designed: bool = Field(default=True, description="whether the partition has the group by the split's design")
 
 
 class PartitionCount(Part):
@@ -65,7 +66,7 @@ class Score(Part):
     slices: int = Field(description="that the rule says something about")
     accuracy: float | None = Field(description="0 to 1; None without slices")
     group_balanced_accuracy: float | None = Field(
-        description="mean over the groups; None where a declared one is empty"
+        description="mean over the groups of the partition's design; None where one is empty"
     )
     tp: int | None = Field(description="label 1, called 1; None unless there are two classes, as the next three")
     fp: int | None
@@ -107,7 +108,7 @@ class Report(Part):
     images: Images
     partitions: tuple[PartitionCount, ...]
     groups: tuple[GroupCount, ...] = Field(description="the group matrix, partition by partition")
-    empty_groups: tuple[str, ...] = Field(description="partition and group")
+    empty_groups: tuple[str, ...] = Field(description="partition and group, of those that the design has there")
     shift: tuple[Shift, ...]
     rules: tuple[Rule, ...]
     not_examined: tuple[str, ...] = Field(description="what this report says nothing about, and why")

@@ -50,15 +50,16 @@ def patient_labels(rows: Partition, classes: int) -> NDArray[np.int64]:
 
 
 def group_counts(rows: Mapping[str, Partition], groups: Groups) -> tuple[GroupCount, ...]:
-    """Slices and patients of every declared group, empty ones included."""
+    """Slices and patients of every declared group, empty ones and those that a design leaves out included."""
     out = []
     for name, partition in rows.items():
-        known = with_attribute(partition)
+        known, designed = with_attribute(partition), groups.only(partition.designed).codes
         index = groups.index(known.labels, known.attributes)
         for code, group in enumerate(groups.names):
             there = index == code
             patients = len(np.unique(known.clusters[there]))
-            out.append(GroupCount(partition=name, group=group, slices=int(there.sum()), patients=patients))
+            count, own = int(there.sum()), code in designed
+            out.append(GroupCount(partition=name, group=group, slices=count, patients=patients, designed=own))
     return tuple(out)
 
 
@@ -107,14 +108,20 @@ def row_findings(inventory: Inventory, files: Mapping[str, list[Path]]) -> tuple
 
 
 def group_findings(counts: tuple[GroupCount, ...]) -> tuple[Finding, ...]:
-    """Groups that are empty, and groups of the test that hold too few patients to rank on."""
+    """Groups that are empty or should be, and groups of the test that hold too few patients to rank on."""
 
     def named(test: bool, patients: range) -> Iterator[str]:
         for cell in counts:
-            if (cell.partition == "test") is test and cell.patients in patients:
+            if cell.designed and (cell.partition == "test") is test and cell.patients in patients:
                 yield f"{cell.partition} {cell.group}" + (f" ({cell.patients})" if cell.patients else "")
 
     return (
+        *finding(
+            "fault",
+            "group_not_designed",
+            "Groups with slices in a partition whose design leaves them out.",
+            (f"{c.partition} {c.group} ({c.patients})" for c in counts if c.slices and not c.designed),
+        ),
         *finding(
             "fault",
             "empty_test_group",

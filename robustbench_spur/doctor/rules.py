@@ -117,10 +117,11 @@ def rank_area(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
 def _group_balanced(rows: Partition, right: NDArray[np.bool_], groups: Groups) -> float | None:
     known = rows.attributes >= 0
     index = groups.index(rows.labels[known], rows.attributes[known])
-    sizes = np.bincount(index, minlength=len(groups))
+    designed = list(groups.only(rows.designed).codes)
+    sizes = np.bincount(index, minlength=len(groups))[designed]
     if not sizes.all():
         return None
-    return float((np.bincount(index, right[known], minlength=len(groups)) / sizes).mean())
+    return float((np.bincount(index, right[known], minlength=len(groups))[designed] / sizes).mean())
 
 
 def _scored(rows: Mapping[str, Partition], groups: Groups, predict: Callable[[Partition], Codes]) -> tuple[Score, ...]:

@@ -31,7 +31,7 @@ class Predictions:
         attributes: attribute codes, shape (n,).
         clusters: patient of each example, shape (n,).
         logits: shape (n, classes), float32.
-        groups: the declared universe.
+        groups: the declared universe, of this partition: groups that its design leaves out are not in it.
         arrays: further arrays that evaluators collected from the model, by name.
     """
 
@@ -52,6 +52,9 @@ class Predictions:
             raise SpurbenchError(
                 f"Expected finite logits, found {self.logits[row].tolist()} for {str(self.ids[row])!r}."
             )
+        if self.groups.members is not None:
+            # refused here rather than in some evaluator: an example of a group that is not in the universe
+            _ = self.group
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,5 +1,8 @@
 """Accuracy of every declared group, the worst of them, and what else the predicted classes say.
 
+The declared groups are those of the partition: a group that the split's design leaves out there is in no table and no
+metric, a designed one without examples makes the worst group undefined.
+
 The worst group is the one whose accuracy on all patients is lowest. Under resampling it stays that group: a
 percentile bootstrap of the minimum itself does not cover when groups are alike.
 

@@ -54,8 +54,10 @@ def group_chart(words: Glossary, lines: list[Line], part: SplitPart) -> Chart | 
         for line in lines
         if line.row.values[family.name] is not None
     ]
-    groups = [f"{one}@{value}" for one in part.classes for value in part.values]
-    return dots(by_group, groups, len(part.values), "accuracy by group")
+    groups = part.groups_in(family.partition)
+    # of an incomplete design, the place of a group does not tell its class and value
+    values = len(part.values) if groups.members is None else 1
+    return dots(by_group, groups.names, values, "accuracy by group")
 
 
 def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | None:

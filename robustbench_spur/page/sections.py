@@ -13,7 +13,7 @@ from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import Line, line_of
 from robustbench_spur.page.plots import charts_of, panels_of
 from robustbench_spur.record import SplitPart
-from robustbench_spur.types import PARTITIONS
+from robustbench_spur.types import PARTITIONS, Groups
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,26 @@ class Section:
         """Whether every image counts as a patient of its own."""
         counts = self.part.counts if self.part else {}
         return all(n["examples"] == n["patients"] for groups in counts.values() for n in groups.values())
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Names of the groups that some partition has by the split's design, in index order; all where it declares none."""
+        own = {name for partition in self.partitions for name in self._designed[partition]}
+        every = Groups(self.part.classes, self.part.attribute, self.part.values).names if self.part else ()
+        return [name for name in every if name in own]
+
+    @cached_property
+    def _designed(self) -> dict[str, tuple[str, ...]]:
+        return {name: self.part.groups_in(name).names for name in self.partitions} if self.part else {}
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a partition leaves out, by the split's design, groups that another has."""
+        return any(len(names) < len(self.groups) for names in self._designed.values())
+
+    def designed(self, partition: str, group: str) -> bool:
+        """Whether a partition has a group by the split's design: if not, that it has no image there is no gap."""
+        return group in self._designed[partition]
 
     def share(self, partition: str, group: str) -> float:
         """Share of a partition's images that a group has, in per cent."""

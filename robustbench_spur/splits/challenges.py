@@ -6,7 +6,7 @@ loader (github.com/aengusl/spawrious).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +86,16 @@ def shares(challenge: Challenge, total: int) -> tuple[list[Share], list[Share]]:
             train.append(Share(environment, folder, challenge.filler, label, total - own))
             test.append(Share(TEST_ENVIRONMENT, folder, other, label, total))
     return train, test
+
+
+def designed(of: Iterable[Share]) -> tuple[int, ...]:
+    """The groups that shares are of, as ascending indices ``label * len(LOCATIONS) + location``.
+
+    >>> train, test = shares(CHALLENGES["m2m_hard"], 3168)
+    >>> designed(train), len(designed(test))
+    ((1, 2, 10, 11, 13, 14, 22, 23), 8)
+    """
+    return tuple(sorted({CLASSES.index(s.label) * len(LOCATIONS) + LOCATIONS.index(s.location) for s in of}))
 
 
 def _paired(locations: Sequence[str], total: int) -> list[Share]:

@@ -11,8 +11,11 @@ of the owners' loader (github.com/aengusl/spawrious), the meaning of ``<k>`` tha
 Deviations: where the owners take the first so many of an unsorted directory listing, the order is that of a seeded hash of
 the names, the same on every file system. Their loader has no validation set: it is a seeded share of the training images,
 0.2 as in DomainBed, by whole prompts. Training images are flipped, without the owners' change of colours.
-There is no ``adapt`` partition, and no partition has all 24 groups, under ``+carve`` and ``+join`` neither: a method that
-needs every group is not applicable, unless forced.
+Groups: of the 24 pairs of class and location, a challenge has by its own design eight in training and validation, and four
+(one-to-one) or eight others in the test. The table declares them, so that a group left out is no gap; a designed group that
+has no image is one. There is no ``adapt`` partition. A method that needs every group of the training is applicable to the
+one-to-one challenges, where the classes share a location; in the many-to-many ones the location tells the pair of classes
+without exception, and it is not.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from numpy.typing import NDArray
 from robustbench_spur.parameters import parameter
 from robustbench_spur.pictures import read_picture
 from robustbench_spur.splits.base import Archive, Dataset, SplitParameters
-from robustbench_spur.splits.challenges import CHALLENGES, CLASSES, LOCATIONS, Share, shares
+from robustbench_spur.splits.challenges import CHALLENGES, CLASSES, LOCATIONS, Share, designed, shares
 from robustbench_spur.splits.files import check_size, check_split, entries_of, read_blocks, refuse_rho, size_of, stream
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
@@ -173,8 +176,12 @@ class Spawrious(Dataset):
                     f"Expected images of every class in {name} of {self.name}/{split}, found none of {missing[0]} in"
                     f" {self.root}. Raise limit, or choose another validation_share."
                 )
-        partitions = {name: _partition(sorted(part)) for name, part in rows.items()}
-        return SplitTable(Groups(CLASSES, "location", LOCATIONS), partitions, _notes(rows))
+        trained, tests = designed(train), designed(test)
+        partitions = {
+            name: _partition(sorted(part), tests if name == "test" else trained) for name, part in rows.items()
+        }
+        notes = _notes(rows, len(trained), len(tests))
+        return SplitTable(Groups(CLASSES, "location", LOCATIONS), partitions, notes)
 
     def _take(self, split: str, share: Share) -> list[Picture]:
         """The images of a share, first those of a folder in a seeded order that does not depend on its listing."""
@@ -248,7 +255,7 @@ class Spawrious(Dataset):
         yield from read_blocks(places, read)
 
 
-def _partition(pictures: Sequence[Picture]) -> Partition:
+def _partition(pictures: Sequence[Picture], groups: tuple[int, ...]) -> Partition:
     files = np.array([picture.file for picture in pictures], np.str_)
     return Partition(
         ids=files,
@@ -260,16 +267,18 @@ def _partition(pictures: Sequence[Picture]) -> Partition:
             "environment": np.array([picture.share.environment for picture in pictures], np.int64),
             "bytes": np.array([picture.bytes for picture in pictures], np.int64),
         },
+        designed=groups,
     )
 
 
-def _notes(rows: Mapping[str, Sequence[Picture]]) -> tuple[str, ...]:
-    """What a reader of a record must know."""
+def _notes(rows: Mapping[str, Sequence[Picture]], trained: int, tested: int) -> tuple[str, ...]:
+    """What a reader of a record must know; how many groups the challenge has in training and in the test."""
     every = [picture for part in rows.values() for picture in part]
     nameless = sum(picture.cluster == picture.file for picture in every)
     notes = [
         "A cluster ('patient') is the images of one prompt: one class, location, fur, pose and time of day.",
-        "Validation has the training environments: it prefers the background. Most of the 24 groups are empty by design.",
+        f"Validation has the training environments: it prefers the background. By design {trained} of the 24 groups are in"
+        f" training and validation, and {tested} others in the test.",
     ]
     if nameless:
         notes.append(f"{nameless} of {len(every)} images have no prompt in their names: each is its own cluster.")

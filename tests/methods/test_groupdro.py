@@ -32,9 +32,11 @@ def negative_log_likelihood(logits: Floats, labels: NDArray[np.int64]) -> Floats
 def algorithm(
     batches: Sequence[tuple[Floats, NDArray[np.int64]]], view: View, eta: float, c: float
 ) -> tuple[Floats, list[float]]:
-    """Weights after all batches, and the loss of each: loops over the groups, in float64."""
-    count = len(view.universe)
-    q, losses = np.full(count, 1 / count), []
+    """Weights after all batches, and the loss of each: loops over the groups, in float64; q starts at 1/m over the
+    m groups that have training examples."""
+    there = sorted(set(view.groups.tolist()))
+    q, losses = np.zeros(len(view.universe)), []
+    q[there] = 1 / len(there)
     for logits, rows in batches:
         nll, groups = negative_log_likelihood(logits, view.labels[rows]), view.groups[rows]
         adjusted = {}
@@ -227,6 +229,30 @@ def test_group_index_is_declared_not_inferred() -> None:
     """With the first values absent everywhere, groups keep the numbers of the declared universe."""
     view = seen_by_groupdro(partition([0, 1, 1], [2, 2, 1]), universe(2, 3))
     weights, _ = ours([(np.zeros((3, 2)), np.arange(3))], view, 1.0, 0.0)
-    present = np.array([False, False, True, False, True, True])
-    expected = np.where(present, 2.0, 1.0)
-    np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(weights, [0, 0, 1 / 3, 0, 1 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_weights_start_equal_over_the_groups_that_have_examples() -> None:
+    method = GroupDRO(GroupDROHyperparameters(adjustment=1.0))
+    method.start(seen_by_groupdro(of_groups([4, 0, 9, 0, 0, 1], values=3), universe(2, 3)))
+    third = np.float32(1 / 3)
+    assert method.state["weights"].tolist() == [third, 0, third, 0, 0, third]
+
+
+@pytest.mark.parametrize("count", [4, 6, 24])
+def test_where_every_group_has_examples_the_start_is_one_over_all_bit_by_bit(count: int) -> None:
+    method = GroupDRO()
+    method.start(seen_by_groupdro(of_groups(range(1, count + 1)), universe(count // 2, 2)))
+    assert torch.equal(method.state["weights"], torch.full((count,), 1 / count))
+
+
+def test_an_empty_group_takes_nothing_from_the_loss() -> None:
+    """The same examples in a universe with and without an empty third value: the losses are the same."""
+    narrow = seen_by_groupdro(partition([0, 0, 1, 1, 1], [0, 1, 0, 1, 1]), universe(2, 2))
+    wide = seen_by_groupdro(partition([0, 0, 1, 1, 1], [0, 1, 0, 1, 1]), universe(2, 3))
+    logits = np.random.default_rng(3).normal(size=(5, 2))
+    batches = [(logits, np.arange(5)), (-logits[:3], np.arange(3)), (logits[1:], np.arange(1, 5))]
+    weights, losses = ours(batches, narrow, 0.5, 1.0)
+    others, same_losses = ours(batches, wide, 0.5, 1.0)
+    np.testing.assert_allclose(same_losses, losses, rtol=1e-6)
+    np.testing.assert_allclose(others[[0, 1, 3, 4]], weights, rtol=1e-6)

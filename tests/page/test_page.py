@@ -12,11 +12,22 @@ from robustbench_spur.board import Board, Row
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import load_manifest
 from robustbench_spur.page import render_page, write_page
+from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import styles_of
+from robustbench_spur.page.sections import Section, section_of
 from robustbench_spur.record import NetworkPart
 from robustbench_spur.registry import Registry
 from robustbench_spur.types import Estimate
-from tests.page.boards import HOSTILE, estimate, make_board, make_manifest, make_record, make_row, not_applicable
+from tests.page.boards import (
+    GROUPS,
+    HOSTILE,
+    estimate,
+    make_board,
+    make_manifest,
+    make_record,
+    make_row,
+    not_applicable,
+)
 from tests.page.reading import Tree, parse, results, rows_of
 
 
@@ -108,6 +119,51 @@ def test_the_split_is_explained_and_its_groups_are_counted() -> None:
     lines = [[cell.text for cell in row.children] for row in table.one("tbody").all("tr")]
     assert lines[0] == ["clear@3T", "1,140 190 patients", "285 48 patients", "180 30 patients", "450 75 patients"]
     assert lines[1][:3] == ["clear@1.5T", "empty", "empty"]
+
+
+def of_a_design(full: str, **left_out: tuple[str, ...]) -> Row:
+    """A row on a split whose partitions leave out groups by design; all others have the usual counts."""
+    row = make_row("erm", full)
+    part = row.first.split
+    assert part is not None
+    counts = {
+        name: {
+            group: {"examples": 0, "patients": 0, "designed": 0} if group in left_out.get(name, ()) else n
+            for group, n in own.items()
+        }
+        for name, own in part.counts.items()
+    }
+    split = part.model_copy(update={"counts": counts})
+    row.records = [record.model_copy(update={"split": split}) for record in row.records]
+    gone = left_out.get("test", ())
+    row.values["groups"] = {name: one for name, one in row.values["groups"].items() if name not in gone}
+    return row
+
+
+def section_of_row(row: Row) -> Section:
+    board = make_board([row])
+    return section_of(1, [row], Glossary(board, Registry()), styles_of(board))
+
+
+def test_groups_that_no_partition_has_by_design_are_left_out_and_others_are_told_from_empty_ones() -> None:
+    everywhere = ("tumour@3T",)
+    others = dict.fromkeys(("validation", "adapt"), everywhere)
+    section = section_of_row(of_a_design("x/y@1.0", train=(*everywhere, "clear@1.5T"), test=everywhere, **others))
+    assert section.groups == ["clear@3T", "clear@1.5T", "tumour@1.5T"]
+    assert [section.designed(name, "clear@1.5T") for name in section.partitions] == [False, True, True, True]
+    assert section.incomplete
+    assert section.share("validation", "clear@1.5T") == 0  # designed, and empty: the row is of rho 1
+    complete = section_of_row(of_a_design("x/y", **dict.fromkeys(("train", "test", *others), everywhere)))
+    assert complete.groups == section.groups and not complete.incomplete
+    plain = section_of_row(make_row("erm"))
+    assert plain.groups == list(GROUPS) and not plain.incomplete
+
+
+def test_the_plot_of_groups_has_those_of_the_test() -> None:
+    section = section_of_row(of_a_design("x/y", test=("clear@3T", "tumour@1.5T")))
+    (chart,) = (chart for chart in section.charts if chart.kind == "dots")
+    assert chart.head == ("method", "clear@1.5T, %", "tumour@3T, %")
+    assert "undefined" not in " ".join(chart.rows[0])
 
 
 def test_names_are_text_and_never_markup() -> None:

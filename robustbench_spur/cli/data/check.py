@@ -136,9 +136,11 @@ def _looked(report: Report) -> str:
 
 
 def _print_groups(report: Report) -> None:
-    cells = {(cell.group, cell.partition): f"{cell.slices} ({cell.patients})" for cell in report.groups}
-    names = [one.partition for one in report.partitions]
-    rows = [[group, *(cells[group, name] for name in names)] for group in dict.fromkeys(group for group, _ in cells)]
+    shown = [cell for cell in report.groups if cell.designed or cell.slices]
+    cells = {(cell.group, cell.partition): f"{cell.slices} ({cell.patients})" for cell in shown}
+    names, groups = [one.partition for one in report.partitions], {group for group, _ in cells}
+    order = [group for group in dict.fromkeys(cell.group for cell in report.groups) if group in groups]
+    rows = [[group, *(cells.get((group, name), "-") for name in names)] for group in order]
     rows.append(["all", *(f"{one.slices} ({one.patients})" for one in report.partitions)])
     rows.append(["with one label only", *(f"({one.one_label} of {one.several})" for one in report.partitions)])
     print_table("Slices (patients)", ["group", *names], rows if names else [])

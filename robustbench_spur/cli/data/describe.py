@@ -64,7 +64,8 @@ def _print(one: dict[str, Any]) -> None:
     print_line(f"classes: {', '.join(one['classes'])}; {one['attribute']}: {', '.join(one['values'])}")
     parts = one["partitions"]
     counts = [(group, [part["groups"][group] for part in parts.values()]) for group in one["groups"]]
-    rows = [[group, *map(_sizes, cells)] for group, cells in (*counts, ("all", list(parts.values())))]
+    designed = [(group, cells) for group, cells in counts if any(cell.get("designed", 1) for cell in cells)]
+    rows = [[group, *map(_sizes, cells)] for group, cells in (*designed, ("all", list(parts.values())))]
     print_table("Examples (patients)", ["group", *parts], rows)
     for note in one["notes"]:
         print_line(f"Note: {note}")
@@ -74,4 +75,6 @@ def _print(one: dict[str, Any]) -> None:
 
 
 def _sizes(cell: dict[str, Any]) -> str:
+    if not cell.get("designed", 1):
+        return "-"
     return f"{cell['examples']} ({cell['patients']})"
