@@ -12,6 +12,8 @@ if _TYPE_CHECKING:
     from robustbench_spur.api import evaluate as evaluate
     from robustbench_spur.api import leaderboard as leaderboard
     from robustbench_spur.api import run as run
+    from robustbench_spur.averaging import Averaging as Averaging
+    from robustbench_spur.averaging import RunningMean as RunningMean
     from robustbench_spur.evaluators.base import Evaluator as Evaluator
     from robustbench_spur.evaluators.base import EvaluatorParameters as EvaluatorParameters
     from robustbench_spur.evaluators.base import Predictions as Predictions
@@ -19,7 +21,6 @@ if _TYPE_CHECKING:
     from robustbench_spur.method import Batch as Batch
     from robustbench_spur.method import Method as Method
     from robustbench_spur.method import Sampling as Sampling
-    from robustbench_spur.method import Task as Task
     from robustbench_spur.method import View as View
     from robustbench_spur.networks import Classifier as Classifier
     from robustbench_spur.parameters import Choice as Choice
@@ -31,6 +32,7 @@ if _TYPE_CHECKING:
     from robustbench_spur.splits.base import Dataset as Dataset
     from robustbench_spur.splits.base import SplitParameters as SplitParameters
     from robustbench_spur.stage import Stage as Stage
+    from robustbench_spur.task import Task as Task
     from robustbench_spur.types import Groups as Groups
     from robustbench_spur.types import Partition as Partition
     from robustbench_spur.types import SplitTable as SplitTable
@@ -38,13 +40,15 @@ if _TYPE_CHECKING:
 
 _PUBLIC = {
     "api": ("evaluate", "leaderboard", "run"),
+    "averaging": ("Averaging", "RunningMean"),
     "evaluators.base": ("Evaluator", "EvaluatorParameters", "Predictions"),
     "evaluators.metric": ("Metric",),
-    "method": ("Batch", "Method", "Sampling", "Task", "View"),
+    "method": ("Batch", "Method", "Sampling", "View"),
     "networks": ("Classifier",),
     "parameters": ("Choice", "Hyperparameters", "LogUniform", "Share", "Uniform", "parameter"),
     "splits.base": ("Dataset", "SplitParameters"),
     "stage": ("Stage",),
+    "task": ("Task",),
     "types": ("Groups", "Partition", "SplitTable", "SpurbenchError"),
 }
 _HOME_OF = {name: module for module, names in _PUBLIC.items() for name in names}

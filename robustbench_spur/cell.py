@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from robustbench_spur.code import code_of
 from robustbench_spur.manifest import EvaluatorPin, Manifest
-from robustbench_spur.method import Method, Task, code_of, outputs_stage, track_of
+from robustbench_spur.method import Method, track_of
 from robustbench_spur.parameters import Training
 from robustbench_spur.protocols import Source
 from robustbench_spur.record import Identity, MethodPart, NetworkPart
@@ -17,11 +18,12 @@ from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
 from robustbench_spur.store import canonical, content_hash
+from robustbench_spur.task import Task, outputs_stage
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError
 
 READ_ATTRIBUTES = ("worst_of_groups",)
 """Selection rules that read attributes."""
-MODELS = ("train", "import", "head")
+MODELS = ("train", "import", "head", "ensemble")
 """Kinds of stages whose result is a model."""
 PATIENTS_OF = {"train": "training"}
 """How the patients of a partition are called where it is not by its name."""
@@ -199,12 +201,15 @@ class CellSpec:
             {**pin.model_dump(mode="json"), **_draft("code", self.registry.find("evaluator", pin.name))}
             for pin in self.evaluators
         ]
-        return content_hash([self.identity.sha256, code_of(type(self.method)), self.seed, evaluators, forced])
+        code = code_of(type(self.method))
+        if self.method.base is not None:
+            code = content_hash([code, code_of(type(self.method.base))])
+        return content_hash([self.identity.sha256, code, self.seed, evaluators, forced])
 
     @property
     def track(self) -> str:
         """Which annotations the method and the selection rule consume."""
-        needs = tuple(self.plugin.literal("needs", ()))
+        needs = self.method.needs
         return track_of((*needs, "validation_attributes") if self.chooser else needs)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.gathered import Images
-from robustbench_spur.method import Method, View, code_of
+from robustbench_spur.gathered import Images, together
+from robustbench_spur.method import Method, View
+from robustbench_spur.models import (
+    WEIGHTS,
+    check_unchanged,
+    ensemble,
+    head_weights,
+    import_weights,
+    load_model,
+    method_of,
+    prepare_torch,
+    replace_head,
+    split_of,
+)
 from robustbench_spur.parameters import Training
 from robustbench_spur.pixels import ARRAYS, Progress, gather, images_of, make_pixels
 from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
-from robustbench_spur.store import content_hash, file_sha256, write_arrays
+from robustbench_spur.store import content_hash, write_arrays
 from robustbench_spur.types import Partition, SpurbenchError, finite
-
-WEIGHTS = "weights.safetensors"
 
 
 def execute(stage: Stage, runtime: Runtime, progress: Progress) -> dict[str, Any]:
@@ -76,37 +86,27 @@ def _device_memory(runtime: Runtime) -> dict[str, float]:
     return {"peak_device_bytes": float(torch.cuda.max_memory_allocated(runtime.device))}
 
 
-def split_of(stage: Stage, runtime: Runtime) -> OpenSplit:
-    """The split that a stage is about; its table must be the one that was planned."""
-    return runtime.split(stage.spec["trajectory"]["split"] if "trajectory" in stage.spec else stage.spec["split"])
-
-
 # methods
 
 
-def method_of(identity: dict[str, Any], runtime: Runtime) -> Method:
-    """The method that an identity names, with its settings.
-
-    Raises:
-        SpurbenchError: its code is not what it was when the plan was made.
-    """
-    plugin_class = Registry(runtime.plugin_files).find("method", identity["name"]).load()
-    if code_of(plugin_class) != identity["code"]:
-        raise SpurbenchError(f"The file of method {identity['name']!r} changed since the plan was made. Run again.")
-    loaded: Method = plugin_class(plugin_class.Hyperparameters.parse(identity["settings"], identity["name"]))
-    return loaded
+NEEDED = {"train": "train_attributes", "adapt": "adapt"}
+"""What a method must declare to see the attributes of a partition; of all others, those of validation."""
 
 
-def view_of(method: Method, split: OpenSplit, partition: str, seed: int) -> View:
-    """The rows of a partition as the method may see them."""
-    needs = {"train": "train_attributes", "adapt": "adapt"}
-    need = needs.get(partition, "validation_attributes")
-    rows = split.table.partitions[partition]
-    declared = need in method.needs
+def view_of(method: Method, split: OpenSplit, partitions: str | Sequence[str], seed: int) -> View:
+    """The rows of one or several partitions as the method may see them."""
+    names = (partitions,) if isinstance(partitions, str) else tuple(partitions)
+    declared = {name: NEEDED.get(name, "validation_attributes") in method.needs for name in names}
     # what was not declared is not there: neither attributes, nor columns that would give them away
+    parts = [_seen(split.table.partitions[name], declared[name]) for name in names]
+    ids, labels, attributes, clusters = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    seen = Partition(ids, labels, attributes, clusters)
+    return View(seen, split.table.groups, any(declared.values()), method.name, seed)
+
+
+def _seen(rows: Partition, declared: bool) -> tuple[NDArray[Any], ...]:
     attributes = rows.attributes if declared else np.full_like(rows.attributes, -1)
-    seen = Partition(rows.ids, rows.labels, attributes, rows.clusters)
-    return View(seen, split.table.groups, declared, method.name, seed)
+    return rows.ids, rows.labels, attributes, rows.clusters
 
 
 def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -118,16 +118,20 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
 
     spec: Any = stage.spec["trajectory"]
     split, method = split_of(stage, runtime), method_of(spec["method"], runtime)
-    method.given = runtime.artifacts.arrays(stage.parents[2].key) if spec["given"] else {}
+    on, parents = spec.get("on", ["train"]), list(stage.parents)
+    images = together([images_of(parents.pop(0), runtime) for _ in on])
+    validation = images_of(parents.pop(0), runtime)
+    method.phase = spec.get("phase", "")
+    method.given = runtime.artifacts.arrays(parents.pop(0).key) if spec["given"] else {}
+    start = parents.pop(0) if "start" in spec else None
     training = Training.model_validate({**spec["training"], "epochs": stage.spec["epochs"]})
-    images = [images_of(parent, runtime) for parent in stage.parents[:2]]
     prepare_torch(runtime)
     run = Run(
         method=method,
-        model=_initial(spec, split, images[0], runtime),
-        view=view_of(method, split, "train", int(spec["seed"])),
-        train=images[0],
-        validation=images[1],
+        model=_initial(spec, method, split, images, start, runtime),
+        view=view_of(method, split, on, int(spec["seed"])),
+        train=images,
+        validation=validation,
         validation_labels=split.table.partitions["validation"].labels,
         augmentations=tuple(split.dataset.augmentations),
         training=training,
@@ -136,10 +140,12 @@ def train(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> d
         device=torch.device(runtime.device),
         precision=str(spec["precision"]),
         folder=runtime.home.root / "trajectories" / content_hash([spec, [p.key for p in stage.parents]]),
-        chooser=_chooser(spec["chooser"], stage.parents[-1], runtime) if "chooser" in spec else None,
+        chooser=_chooser(spec["chooser"], parents.pop(0), runtime) if "chooser" in spec else None,
+        only_head=bool(spec.get("only_head")),
     )
     weights, history, chosen = run.fit(progress)
     save_file(weights, folder / WEIGHTS)
+    write_arrays(folder / ARRAYS, {name: value.numpy() for name, value in run.state.items()})
     count = sum(parameter.numel() for parameter in run.model.parameters())
     return {"history": history, "selected_epoch": chosen, "network": dict(spec["network"]), "parameters": count}
 
@@ -152,15 +158,23 @@ def _chooser(spec: Any, pixels: Stage, runtime: Runtime) -> Any:
     return Chooser(images_of(pixels, runtime), rows.labels, table.groups.index(rows.labels, rows.attributes))
 
 
-def _initial(spec: Any, split: OpenSplit, images: Images, runtime: Runtime) -> Any:
-    from robustbench_spur.networks import build
+def _initial(spec: Any, method: Method, split: OpenSplit, images: Images, start: Stage | None, runtime: Runtime) -> Any:
+    """The network before the first step: from the seed, with the user's backbone, or with another model's weights."""
+    from robustbench_spur.networks import build, load_classifier
+    from robustbench_spur.randomness import BESIDE, initial
 
     mean, std = channel_statistics(images)
     network = {**spec["network"], "seed": spec["seed"], "mean": mean, "std": std}
     weights = runtime.weights if network["weights_sha256"] else None
     if weights is not None:
-        _check_unchanged(weights, network["weights_sha256"])
-    return build(network, len(split.table.groups.classes), weights=weights)
+        check_unchanged(weights, network["weights_sha256"])
+    model = build(network, len(split.table.groups.classes), weights=weights)
+    with initial(int(spec["seed"]), BESIDE, 1):
+        method.prepare(model)
+    if start is not None:
+        load_classifier(model, load_model(start, runtime).state_dict(), start.title)
+        model.requires_grad_(True)
+    return model
 
 
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
@@ -176,23 +190,6 @@ def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-def prepare_torch(runtime: Runtime) -> None:
-    """The one place that sets torch's global switches: threads, and results that repeat on a GPU."""
-    import torch
-
-    torch.set_num_threads(runtime.threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    # evaluation and attacks are in float32 proper: TF32 would round their products to 10 bits
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def _check_unchanged(path: Path, sha256: str) -> None:
-    if not path.is_file() or file_sha256(path) != sha256:
-        raise SpurbenchError(f"{path} changed since the plan was made. Run again.")
-
-
 def without_nan(value: Any) -> Any:
     """A method's notes with numbers that JSON has not (NaN, infinity) as None.
 
@@ -204,71 +201,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(inner) for inner in value]
     return finite(value) if isinstance(value, float) else value
-
-
-def import_weights(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Take a checkpoint of the user's as the model, after checking that it fits the network."""
-    from safetensors.torch import load_file, save_file
-
-    from robustbench_spur.networks import load_classifier
-
-    path = Path(stage.place["weights"])
-    _check_unchanged(path, str(stage.spec["sha256"]))
-    try:
-        state = load_file(path)
-    except Exception as error:
-        raise SpurbenchError(f"Expected a safetensors file at {path}: {error}") from error
-    model = _empty_model(stage, runtime, dict(stage.spec["network"]))
-    load_classifier(model, state, str(path))
-    save_file(state, folder / WEIGHTS)
-    progress(1, 1)
-    return {"network": dict(stage.spec["network"])}
-
-
-def _empty_model(stage: Stage, runtime: Runtime, network: dict[str, Any]) -> Any:
-    from robustbench_spur.networks import build
-
-    split = split_of(stage, runtime)
-    channels = split.dataset.channels
-    bare = {**network, "seed": 0, "pretrained": False, "mean": [0.0] * channels, "std": [1.0] * channels}
-    return build(bare, len(split.table.groups.classes))
-
-
-def replace_head(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write the parent's weights with another last layer."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    model, head = stage.parents
-    weights = load_file(runtime.artifacts.folder(model.key) / WEIGHTS)
-    arrays = runtime.artifacts.arrays(head.key)
-    for name in ("weight", "bias"):
-        new = torch.from_numpy(arrays[name]).to(torch.float32).contiguous()
-        if new.shape != weights[f"head.{name}"].shape:
-            raise SpurbenchError(
-                f"Expected a last layer's {name} of shape {tuple(weights[f'head.{name}'].shape)}, found {tuple(new.shape)}."
-            )
-        weights[f"head.{name}"] = new
-    save_file(weights, folder / WEIGHTS)
-    progress(1, 1)
-    return {"network": runtime.artifacts.about(model.key)["network"]}
-
-
-def load_model(stage: Stage, runtime: Runtime) -> Any:
-    """The model of a train, import or head stage: on the device, eval mode, float32, channels last."""
-    import torch
-    from safetensors.torch import load_file
-
-    from robustbench_spur.networks import load_classifier
-
-    root = next(ancestor for ancestor in stage.ancestry() if ancestor.kind in ("train", "import"))
-    prepare_torch(runtime)
-    network = runtime.artifacts.about(stage.key)["network"]
-    model = _empty_model(root, runtime, network)
-    weights = load_file(runtime.artifacts.folder(stage.key) / WEIGHTS)
-    load_classifier(model, weights, stage.title)
-    ready = model.to(runtime.device, memory_format=torch.channels_last).eval()
-    return ready.requires_grad_(False)
 
 
 # arrays
@@ -289,6 +221,20 @@ def outputs(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
     if features is not None:
         arrays["features"] = features.numpy()
     write_arrays(folder / ARRAYS, arrays)
+    return {}
+
+
+def attributions(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Gradient times input of every image of a partition."""
+    import torch
+
+    from robustbench_spur.feeding import Feed
+    from robustbench_spur.training import gradient_times_input
+
+    model, pixels = stage.parents
+    feed = Feed(images_of(pixels, runtime), torch.device(runtime.device))
+    maps = gradient_times_input(load_model(model, runtime), feed, progress)
+    write_arrays(folder / ARRAYS, {"maps": maps.to(torch.float16).numpy()})
     return {}
 
 
@@ -340,7 +286,10 @@ STAGES: dict[str, Callable[[Stage, Runtime, Path, Progress], dict[str, Any]]] = 
     "train": train,
     "import": import_weights,
     "head": replace_head,
+    "ensemble": ensemble,
+    "weights": head_weights,
     "outputs": outputs,
+    "attributions": attributions,
     "compute": compute,
     "collect": collect,
 }

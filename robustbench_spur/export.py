@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from robustbench_spur.engine import WEIGHTS
+from robustbench_spur.models import WEIGHTS
 from robustbench_spur.plan import PlannedCell
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.store import replacing

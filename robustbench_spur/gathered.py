@@ -52,5 +52,15 @@ class Gathered:
         return np.asarray(self[:], dtype)
 
 
+def together(arrays: list[Images]) -> Images:
+    """Several arrays of images, one after the other."""
+    if len(arrays) == 1:
+        return arrays[0]
+    sizes = [len(array) for array in arrays]
+    return Gathered(
+        arrays, np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(size) for size in sizes])
+    )
+
+
 Images = NDArray[np.uint8] | Gathered
 """uint8, shape (n, channels, height, width): one array, or rows of several."""

@@ -6,25 +6,23 @@ work: it says which stages there are and what each one needs, so that stages whi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.parameters import Hyperparameters, Settings, Training
-from robustbench_spur.stage import Stage
-from robustbench_spur.store import content_hash, file_sha256
 from robustbench_spur.types import Groups, HiddenError, Partition, SpurbenchError
 
 if TYPE_CHECKING:
     import torch
 
+    from robustbench_spur.averaging import Averaging
     from robustbench_spur.networks import Classifier
+    from robustbench_spur.stage import Stage
+    from robustbench_spur.task import Task
 
 TRACKS = {
     "validation_attributes": "selection",
@@ -144,6 +142,8 @@ class Batch:
         rows: position of each example in the training partition, shape (b,).
         hidden: attribute codes, shape (b,); read them as :attr:`attributes`.
         view: what the method may see.
+        epoch: epochs done before this batch, with their fraction.
+        move: gives maps of the images as they were, shape (b, c, height, width), the flips and shifts of this batch.
     """
 
     images: torch.Tensor
@@ -151,6 +151,8 @@ class Batch:
     rows: torch.Tensor
     hidden: torch.Tensor
     view: View
+    epoch: float = 0.0
+    move: Callable[[torch.Tensor], torch.Tensor] = lambda maps: maps
 
     @property
     def attributes(self) -> torch.Tensor:
@@ -179,8 +181,14 @@ class Method:
         needs: annotations it consumes: any of the keys of :data:`TRACKS`. All others are out of reach.
         every_group_in: partitions in which every group of the split's design must have examples for the method to be itself.
         presets: named settings, such as a paper's absolute values.
-        state: tensors that the loss updates from batch to batch; the loop moves, saves and restores them.
+        wraps: name of the setting that names another method, which then is :attr:`base`; empty for a method of its own.
+        state: tensors that the loss updates from batch to batch; the loop moves, saves and restores them. Those of the
+            selected epoch are what a stage of training gives to :meth:`Task.compute`.
+        beside: what :meth:`modules` gave, on the device.
         given: arrays of the stage named by ``given`` in :meth:`Task.train`; empty for a single stage.
+        tensors: the numbers among them, on the device.
+        phase: the one named by ``phase`` in :meth:`Task.train`.
+        base: the method that this one wraps; what it needs, this one needs.
     """
 
     name: ClassVar[str]
@@ -190,18 +198,46 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     every_group_in: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    wraps: ClassVar[str] = ""
     Hyperparameters: ClassVar[type[Settings]] = Hyperparameters
 
     def __init__(self, hyper: Settings | None = None) -> None:
         self.hyper: Any = hyper if hyper is not None else self.Hyperparameters()
         self.state: dict[str, torch.Tensor] = {}
+        self.beside: dict[str, torch.nn.Module] = {}
         self.given: Mapping[str, NDArray[Any]] = {}
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.phase = ""
+        self.base: Method | None = None
+
+    def prepare(self, model: Classifier) -> None:
+        """Change the network: an input transform as ``model.front``, or another ``model.head``.
+
+        Called whenever the network is built, before training and before weights are loaded. What it does follows from the
+        settings and from the network alone, and random weights are drawn from torch's own functions.
+        """
+
+    def modules(self, model: Classifier, train: View) -> dict[str, torch.nn.Module]:
+        """Further networks that are trained beside the model and left behind afterwards, such as a discriminator.
+
+        They are moved, trained, saved and restored by the loop, which gives them as :attr:`beside`. The model's own weights may
+        be set here as well. Random weights are drawn from torch's own functions and follow from the cell's seed.
+        """
+        return {}
 
     def start(self, train: View) -> None:
         """Set :attr:`state` before the first step."""
 
     def sampling(self, train: View) -> Sampling | None:
         """How to draw the training set; None for every example once an epoch, in random order."""
+        return None
+
+    def sampling_in(self, train: View, epoch: int) -> Sampling | None:
+        """How to draw the training set in an epoch, counted from 0, where that changes from one to the next."""
+        return self.sampling(train)
+
+    def averaging(self, training: Training) -> Averaging | None:
+        """The average of the weights that is the model; None for the budget's."""
         return None
 
     def loss(self, model: Classifier, batch: Batch) -> torch.Tensor:
@@ -211,147 +247,21 @@ class Method:
         """
         raise SpurbenchError(f"Method {self.name!r} defines no loss. Override loss, or subclass one that has it.")
 
+    def backward(self, model: Classifier, batch: Batch) -> torch.Tensor:
+        """Leave the gradients of a step in the weights, which have none before; returns the loss, without its graph.
+
+        The gradient of :meth:`loss` unless overridden.
+        """
+        loss = self.loss(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
     def fit(self, task: Task) -> Stage:
         """The stages of the method; the last one is the model. Plain training unless overridden."""
         return task.train(self)
 
-
-def code_of(method: type[Method]) -> str:
-    """Hash of the files that define a method's class and the methods that it builds on."""
-    files = [inspect.getsourcefile(one) for one in method.__mro__ if issubclass(one, Method) and one is not Method]
-    return content_hash([file_sha256(Path(path)) for path in files if path])
-
-
-class Task:
-    """What a method's ``fit`` builds stages with. Nothing is computed here.
-
-    Args:
-        owner: the method whose cell this is.
-        training: the board's budget, with the cell's overrides.
-        data: what identifies the data of the cell, for every partition (see ``cell.py``).
-        network: what identifies the network and its initial weights.
-        seed: of the cell.
-        selection: the rule that picks the epoch.
-        identify: gives what identifies a method (name, version, code, settings).
-        pixels: the stage that makes the images of each partition.
-        substitutes: models that stand in for full trainings, by the name of the method trained.
-        numerics: device type and precision, since they change bits.
-    """
-
-    def __init__(
-        self,
-        owner: Method,
-        training: Training,
-        data: Mapping[str, Any],
-        network: Mapping[str, Any],
-        seed: int,
-        selection: str,
-        identify: Callable[[Method], dict[str, Any]],
-        pixels: Mapping[str, Stage],
-        substitutes: Mapping[str, Stage],
-        numerics: Mapping[str, Any],
-    ) -> None:
-        self._owner, self._data, self._network, self._seed = owner, data, network, seed
-        self._selection, self._identify, self._pixels = selection, identify, pixels
-        self._substitutes, self._numerics = substitutes, numerics
-        self.budget = training
-
-    @cached_property
-    def training(self) -> Training:
-        """The budget with the owner's own settings in place of those they share a name with."""
-        return self.budget.overridden(self._owner.hyper)
-
-    def train(self, method: Method, *, epochs: int | None = None, given: Stage | None = None) -> Stage:
-        """Train a network from scratch with a method's loss and sampling.
-
-        Args:
-            method: ``self``, or another method, whose own stage it then is: the one that its cell would compute.
-            epochs: passes; the budget's unless given. With a schedule without horizon a shorter run is a prefix.
-            given: a stage whose arrays the method finds in ``given``.
-
-        Raises:
-            HiddenError: the other method reads annotations that the owner did not declare.
-        """
-        undeclared = sorted(set(method.needs) - set(self._owner.needs))
-        if undeclared:
-            raise HiddenError(
-                f"{self._owner.name} trains {method.name}, which needs {', '.join(undeclared)}. Add it to the needs of"
-                f" {self._owner.name}."
-            )
-        training = self.budget.overridden(method.hyper)
-        length = epochs if epochs is not None else training.epochs
-        substitute = self._substitutes.get(method.name)
-        if substitute is not None and epochs is None and given is None:
-            return substitute
-        training = training.model_copy(update={"epochs": length})
-        choosing = self._data["chooser"] if epochs is None else None
-        parents = [self._pixels["train"], self._pixels["validation"], *([given] if given else [])]
-        parents += [self._pixels[choosing]] if choosing else []
-        spec = {
-            "method": self._identify(method),
-            "data": {part: self._data["partitions"][part] for part in ("train", "validation")},
-            "split": self._data["split"]["train"],
-            "network": dict(self._network),
-            "training": training.trajectory(),
-            "seed": self._seed,
-            "given": given.key if given else None,
-            **({"chooser": self._chooser(choosing)} if choosing else {}),
-            **self._numerics,
-        }
-        options = {"epochs": length, "selection": self._selection if epochs is None else "last"}
-        title = f"train {method.name}, {length} epochs, seed {self._seed}"
-        return Stage("train", {"trajectory": spec, **options}, tuple(parents), title)
-
-    def _chooser(self, partition: str) -> dict[str, Any]:
-        rows = self._data["partitions"][partition]
-        return {"partition": partition, "rows": rows, "split": self._data["split"][partition]}
-
-    def outputs(self, model: Stage, partition: str, *, features: bool = False) -> Stage:
-        """Logits, and features if asked for, of a partition: eval mode, no augmentation, float32.
-
-        Raises:
-            HiddenError: the partition is out of the method's reach.
-        """
-        self._check_reach(partition)
-        return outputs_stage(model, self._pixels[partition], partition, features=features, numerics=self._numerics)
-
-    def compute(self, function: Callable[..., Any], *inputs: Stage, on: str) -> Stage:
-        """Call a method of the owner on arrays: ``function(view, *arrays_of_each_input)``.
-
-        It returns a dictionary of arrays and a dictionary of notes; both are kept, the notes go into the record.
-
-        Args:
-            function: a bound method of the owner.
-            inputs: stages whose arrays it gets, in order.
-            on: the partition that it may view.
-        """
-        self._check_reach(on)
-        spec = {
-            "method": self._identify(self._owner),
-            "function": function.__name__,
-            "split": self._data["split"][on],
-            "data": {on: self._data["partitions"][on]},
-            "on": on,
-            "seed": self._seed,
-        }
-        title = f"{self._owner.name}: {function.__name__.replace('_', ' ')} on {on}"
-        return Stage("compute", spec, inputs, title)
-
-    def replace_head(self, model: Stage, head: Stage) -> Stage:
-        """The model with its last layer replaced by the arrays ``weight`` (classes, features) and ``bias`` (classes,)."""
-        return Stage("head", {}, (model, head), f"{self._owner.name}: replace the last layer")
-
-    def _check_reach(self, partition: str) -> None:
-        need = {"adapt": "adapt", "selection": "validation_attributes"}.get(partition)
-        if partition == "test" or (need is not None and need not in self._owner.needs):
-            hint = "The test partition is out of reach of every method." if need is None else f"Add {need} to needs."
-            raise HiddenError(f"{self._owner.name} asked for partition {partition!r}, which it did not declare. {hint}")
-        if partition not in self._pixels:
-            raise SpurbenchError(f"The split has no partition {partition!r}, which {self._owner.name} needs.")
-
-
-def outputs_stage(model: Stage, pixels: Stage, partition: str, *, features: bool, numerics: Mapping[str, Any]) -> Stage:
-    """Stage of a prediction pass over one partition."""
-    spec = {"partition": partition, "features": features, "device": numerics["device"]}
-    what = "features" if features else "predictions"
-    return Stage("outputs", spec, (model, pixels), f"{what} on {partition} of: {model.title}")
+    def wrap(self, base: Method) -> None:
+        """Take another method as the :attr:`base`, with all that it needs."""
+        self.base = base
+        self.needs = base.needs  # type: ignore[misc]
+        self.every_group_in = base.every_group_in  # type: ignore[misc]

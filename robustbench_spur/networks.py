@@ -45,7 +45,7 @@ class SmallCNN(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images in [0, 1] to logits: normalisation, backbone, linear head.
+    """Images in [0, 1] to logits: normalisation, backbone, head.
 
     Args:
         backbone: images to features of shape (b, ``features``).
@@ -55,6 +55,10 @@ class Classifier(nn.Module):
         std: per channel.
 
     Attributes:
+        width: of the features.
+        head: features to logits: linear, or one of ``heads.py``.
+        front: transform of the images before all else; it gives images in [0, 1] of the same shape. None for none.
+        dropout: share of the features that are dropped at random while training.
         lower_precision: dtype of the network's products while training, such as bfloat16; None for float32. What comes out
             is float32 always, and evaluation is in float32 throughout.
     """
@@ -62,19 +66,25 @@ class Classifier(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
     lower_precision: torch.dtype | None = None
+    dropout: float = 0.0
 
     def __init__(self, backbone: nn.Module, features: int, classes: int, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(features, classes)
+        self.width = features
+        self.front: nn.Module | None = None
+        self.head: nn.Module = nn.Linear(features, classes)
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Input of the last layer, shape (b, features), float32."""
+        if self.front is not None:
+            images = self.front(images)
         with self._precision(images):
             pooled: torch.Tensor = self.backbone((images - self.mean) / self.std)
-        return pooled.float()
+        # functional dropout would draw random numbers at a rate of zero too
+        return nn.functional.dropout(pooled.float(), self.dropout, self.training) if self.dropout else pooled.float()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (b, classes), float32."""
@@ -113,7 +123,7 @@ def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = No
     """A classifier with the initial weights that its seed gives.
 
     Args:
-        network: ``backbone``, ``channels``, ``seed``, ``pretrained``, ``mean`` and ``std``.
+        network: ``backbone``, ``channels``, ``seed``, ``pretrained``, ``mean`` and ``std``; ``dropout`` if there is any.
         classes: number of classes.
         weights: a safetensors file of backbone weights to start from.
 
@@ -134,7 +144,9 @@ def build(network: Mapping[str, Any], classes: int, *, weights: Path | None = No
             load_backbone(backbone, weights)
         # some of timm's networks end in a hidden layer whose width is not that of their feature maps
         features: Any = getattr(backbone, "head_hidden_size", backbone.num_features)
-        return Classifier(backbone, int(features), classes, list(network["mean"]), list(network["std"]))
+        classifier = Classifier(backbone, int(features), classes, list(network["mean"]), list(network["std"]))
+        classifier.dropout = float(network.get("dropout", 0.0))
+        return classifier
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:

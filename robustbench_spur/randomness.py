@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-ORDER, FLIP, SHIFT_ROWS, SHIFT_COLUMNS, LAYERS = range(1, 6)
+ORDER, FLIP, SHIFT_ROWS, SHIFT_COLUMNS, LAYERS, BESIDE = range(1, 7)
 """Streams of a training run."""
 
 _MASK = (1 << 64) - 1
@@ -31,6 +31,19 @@ def seeded(device: torch.device, *key: int) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(generator(*key).integers(1 << 63)))
+        yield
+
+
+@contextlib.contextmanager
+def initial(*key: int) -> Iterator[None]:
+    """Let weights that are drawn on the CPU follow from a key for a while; accelerators are left alone.
+
+    Args:
+        key: whole numbers of at least 0, such as ``(seed, stream)``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the accelerators too, and nothing would put those back
+        torch.default_generator.manual_seed(int(generator(*key).integers(1 << 63)))
         yield
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import DEFAULT_BOARD, Manifest, Setup
 from robustbench_spur.parameters import Training
-from robustbench_spur.registry import Plugin
+from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.store import file_sha256
 from robustbench_spur.types import SpurbenchError, nearest
+from robustbench_spur.wrapping import wrap_base
 
 IMAGE_SIZES = range(8, 4097)
 """Image sizes that a cell may have, in pixels: smaller ones leave the networks nothing, larger ones are a slip."""
@@ -169,6 +170,7 @@ def configure(request: Request, plugin: Plugin, training: Training) -> tuple[Tra
     changes = {n: v for n, v in request.settings.items() if n in Training.model_fields and n not in fields}
     training = Training.parse({**training.model_dump(), **changes}, "training") if changes else training
     method, own = make_method(plugin, given, training)
+    wrap_base(method, Registry(request.plugin_files), training)
     shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
     return training, method, {**own, **shared}
 

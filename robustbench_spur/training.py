@@ -6,12 +6,12 @@ same settings starts.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustbench_spur.averaging import Averaging, Exponential
 from robustbench_spur.feeding import Feed, augment, epoch_order, to_unit
 from robustbench_spur.gathered import Images
-from robustbench_spur.method import Batch, Method, Sampling, View
+from robustbench_spur.method import Batch, Method, View
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
-from robustbench_spur.randomness import LAYERS, seeded
+from robustbench_spur.randomness import BESIDE, LAYERS, seeded
 from robustbench_spur.store import replacing
 from robustbench_spur.types import SpurbenchError
 
@@ -35,6 +36,8 @@ group fares best on the set that serves to choose. The third reads attributes.""
 KEEP_BYTES = 512 << 20
 """All epochs' weights are kept while together they take at most this; else only the best and the last."""
 EVALUATION_BATCH = 256
+STATE = "state."
+"""Before the names of the method's tensors in a checkpoint."""
 
 
 class DivergedError(RuntimeError):
@@ -83,6 +86,10 @@ class Run:
         precision: ``"float32"`` or ``"bfloat16"`` (autocast).
         folder: of the checkpoints.
         chooser: what the rule ``"worst_of_groups"`` looks at; None for the other rules.
+        only_head: train the last layer alone; the backbone stays as it is, running statistics included.
+
+    Attributes:
+        state: what the method kept of the selected epoch, once :meth:`fit` is done.
     """
 
     method: Method
@@ -99,6 +106,7 @@ class Run:
     precision: str
     folder: Path
     chooser: Chooser | None = None
+    only_head: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.view) or not len(self.validation):
@@ -109,7 +117,8 @@ class Run:
         self.batch_size = min(self.training.batch_size, len(self.view))
         self.steps = len(self.view) // self.batch_size
         self.history: list[dict[str, Any]] = []
-        self.average = Average(self.training.averaging)
+        self.average: Averaging = self.method.averaging(self.training) or Exponential(self.training.averaging)
+        self.state: dict[str, torch.Tensor] = {}
         self._written: set[int] = set()
 
     def fit(self, progress: Progress) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], int]:
@@ -128,19 +137,18 @@ class Run:
         if not self._have_weights(epochs):
             self._train_from_checkpoint(epochs, progress)
         chosen = self._select(epochs)
-        weights, _ = _load(self._weights_file(chosen))
+        tensors, _ = _load(self._weights_file(chosen))
+        self.state = _under(STATE, tensors)
+        weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
         return weights, self.history[:epochs], chosen
 
     def _train_from_checkpoint(self, epochs: int, progress: Progress) -> None:
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.model.lower_precision = torch.bfloat16 if self.precision == "bfloat16" else None
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(parameters, self.training)
-        self.method.start(self.view)
-        self.method.state = {name: value.to(self.device) for name, value in self.method.state.items()}
+        self._start_method()
+        optimizer = make_optimizer(self._trained(), self.training)
         done = self._resume(optimizer, epochs)
         self.average.follow(self.model)
-        sampling = self.method.sampling(self.view)
         feed = Feed(self.train, self.device)
         validation = Feed(self.validation, self.device)
         choosing = Feed(self.chooser.images, self.device) if self.chooser else None
@@ -149,8 +157,10 @@ class Run:
         for epoch in range(done, epochs):
             begun = time.perf_counter()
             with seeded(self.device, self.seed, LAYERS, epoch):
-                loss = self._epoch(epoch, sampling, feed, labels, attributes, optimizer, epochs, progress)
+                loss = self._epoch(epoch, feed, labels, attributes, optimizer, epochs, progress)
             self._check_finite("training", loss, epoch)
+            if self.average.watches:
+                self.average.judge(self._validate(validation)[1], epoch)
             with self.average.swapped_in(self.model):
                 accuracy, nll = self._validate(validation)
                 chosen_by = self._worst(choosing)
@@ -165,10 +175,34 @@ class Run:
             self.history.append({**entry, "seconds": round(time.perf_counter() - begun, 3)})
             self._save(epoch + 1, optimizer)
 
+    def _start_method(self) -> None:
+        """Let the method set its state and build its further networks, all on the device."""
+        self.method.tensors = {
+            name: torch.from_numpy(value).to(self.device)
+            for name, value in self.method.given.items()
+            if value.dtype.kind in "biuf"
+        }
+        with seeded(self.device, self.seed, BESIDE, 0):
+            beside = self.method.modules(self.model, self.view)
+            self.method.beside = {name: module.to(self.device) for name, module in beside.items()}
+        self.method.start(self.view)
+        self.method.state = {name: value.to(self.device) for name, value in self.method.state.items()}
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """The weights that the optimiser moves."""
+        modules = [self.model.head if self.only_head else self.model, *self.method.beside.values()]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def _training_mode(self) -> None:
+        self.model.train()
+        if self.only_head:
+            self.model.backbone.eval()
+        for module in self.method.beside.values():
+            module.train()
+
     def _epoch(
         self,
         epoch: int,
-        sampling: Sampling | None,
         feed: Feed,
         labels: torch.Tensor,
         attributes: torch.Tensor,
@@ -177,24 +211,24 @@ class Run:
         progress: Progress,
     ) -> float:
         """One pass; the mean loss is read from the device once, at its end."""
+        sampling = self.method.sampling_in(self.view, epoch)
         order = torch.from_numpy(epoch_order(len(self.view), sampling, self.seed, epoch))
         on_device = order.to(self.device)
-        self.model.train()
+        self._training_mode()
         total = torch.zeros((), device=self.device)
         for step in range(self.steps):
             positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size, device=self.device)
             drawn = slice(step * self.batch_size, (step + 1) * self.batch_size)
             rows = on_device[drawn]
-            images = to_unit(augment(feed.take(order[drawn], rows), positions, self.augmentations, self.seed, epoch))
-            batch = Batch(images, labels[rows], rows, attributes[rows], self.view)
-            done = epoch * self.steps + step
+            move = partial(augment, positions=positions, kinds=self.augmentations, seed=self.seed, epoch=epoch)
+            images, done = to_unit(move(feed.take(order[drawn], rows))), epoch * self.steps + step
+            batch = Batch(images, labels[rows], rows, attributes[rows], self.view, done / self.steps, move)
             set_learning_rate(optimizer, self._learning_rate(done, epochs * self.steps))
-            loss = self.method.loss(self.model, batch)
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            loss = self.method.backward(self.model, batch)
             optimizer.step()
-            self.average.update(self.model, done)
-            total += loss.detach()
+            self.average.update(self.model, done, batch.epoch)
+            total += loss
             progress(done + 1, epochs * self.steps)
         return float(total) / self.steps
 
@@ -266,10 +300,13 @@ class Run:
             return 0
         self.history = history
         self.model.load_state_dict(_under("model.", tensors))
-        self.method.state = {name: value.to(self.device) for name, value in _under("state.", tensors).items()}
+        self.method.state = {name: value.to(self.device) for name, value in _under(STATE, tensors).items()}
+        for name, module in self.method.beside.items():
+            module.load_state_dict(_under(f"beside.{name}.", tensors))
         self.average.tensors = {
             name: _laid_out(value).to(self.device) for name, value in _under("average.", tensors).items()
         }
+        self.average.memory = _under("memory.", tensors)
         state = optimizer.state_dict()
         state["state"] = {}
         for name, value in _under("optimizer.", tensors).items():
@@ -281,7 +318,8 @@ class Run:
     def _save(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Write this epoch's weights, then the state to go on from: in this order, so that neither is ever missed."""
         weights = _on_cpu(self.model.state_dict())
-        _dump(self._weights_file(epoch), weights | _on_cpu(self.average.tensors), {})
+        state = {f"{STATE}{name}": value for name, value in _on_cpu(self.method.state).items()}
+        _dump(self._weights_file(epoch), weights | _on_cpu(self.average.tensors) | state, {})
         self._written.add(epoch)
         size = sum(value.numel() * value.element_size() for value in weights.values())
         if size * self.training.epochs > KEEP_BYTES:
@@ -290,57 +328,16 @@ class Run:
             for old in self._written - keep:
                 self._weights_file(old).unlink(missing_ok=True)
             self._written &= keep
-        tensors = {f"model.{name}": value for name, value in weights.items()}
-        tensors |= {f"state.{name}": value for name, value in _on_cpu(self.method.state).items()}
+        tensors = state | {f"model.{name}": value for name, value in weights.items()}
+        for name, module in self.method.beside.items():
+            tensors |= {f"beside.{name}.{key}": value for key, value in _on_cpu(module.state_dict()).items()}
         tensors |= {f"average.{name}": value for name, value in _on_cpu(self.average.tensors).items()}
+        tensors |= {f"memory.{name}": value for name, value in _on_cpu(self.average.memory).items()}
         for index, fields in optimizer.state_dict()["state"].items():
             for field, value in fields.items():
                 if value is not None:
                     tensors[f"optimizer.{index}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
         _dump(self._latest, tensors, {"history": json.dumps(self.history)})
-
-
-class Average:
-    """Exponential moving average of the weights and of the running statistics (Polyak and Juditsky 1992).
-
-    It steadies the last epoch as a decaying learning rate would, but has no horizon.
-
-    Args:
-        decay: per step, in [0, 1); 0 for no average. Early on it is at most (1 + step) / (10 + step).
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.tensors: dict[str, torch.Tensor] = {}
-
-    def follow(self, model: Classifier) -> None:
-        """Begin at the model's weights, unless a checkpoint gave the average already."""
-        if self.decay and not self.tensors:
-            self.tensors = {name: value.detach().clone() for name, value in self._averaged(model).items()}
-
-    def _averaged(self, model: Classifier) -> dict[str, torch.Tensor]:
-        return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
-
-    @torch.no_grad()
-    def update(self, model: Classifier, step: int) -> None:
-        """Move towards the model's weights after a step, counted from 0."""
-        if self.decay:
-            weight = 1 - min(self.decay, (1 + step) / (10 + step))
-            now = self._averaged(model)
-            torch._foreach_lerp_(list(self.tensors.values()), [now[name] for name in self.tensors], weight)
-
-    @contextlib.contextmanager
-    def swapped_in(self, model: Classifier) -> Iterator[None]:
-        """Let the model have the average for a while."""
-        if not self.decay:
-            yield
-            return
-        kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        model.load_state_dict({**kept, **self.tensors})
-        try:
-            yield
-        finally:
-            model.load_state_dict(kept)
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -377,6 +374,29 @@ def predict(
         if progress is not None:
             progress(min(len(feed), (number + 1) * EVALUATION_BATCH), len(feed))
     return torch.cat(logits).cpu(), torch.cat(kept).cpu() if features else None
+
+
+def gradient_times_input(model: Classifier, feed: Feed, progress: Progress) -> torch.Tensor:
+    """Where a model looks: |sum over channels of x * dz_c/dx| for the predicted class c, each map divided by its largest value.
+
+    Args:
+        model: in eval mode.
+        feed: of the images.
+        progress: called with (images done, all images).
+
+    Returns:
+        On the CPU, shape (n, height, width), in [0, 1]; zeros where the logit depends on nothing.
+    """
+    maps = []
+    for images in feed.batches(EVALUATION_BATCH):
+        inputs = images.detach().requires_grad_(True)
+        with torch.enable_grad():
+            predicted = model(inputs).max(dim=1).values.sum()
+        (gradient,) = torch.autograd.grad(predicted, inputs)
+        found = (inputs * gradient).sum(dim=1).abs().detach()
+        maps.append((found / found.amax((1, 2), keepdim=True).clamp(min=1e-12)).cpu())
+        progress(sum(map(len, maps)), len(feed))
+    return torch.cat(maps)
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

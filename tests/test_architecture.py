@@ -27,10 +27,10 @@ PLUGIN_FOLDERS = ("evaluators", "methods", "splits")
 LAYERS = {
     "nouns": "types",
     "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
-    "contracts": "evaluators.base splits.base method literals manifest record statistics networks phantom protocols gathered",
-    "looking up": "registry splitref scoring coverage runtime feeding attack",
+    "contracts": "evaluators.base splits.base method task code averaging heads literals manifest record statistics networks phantom protocols gathered",
+    "looking up": "registry wrapping splitref scoring coverage runtime feeding attack",
     "plugins": "evaluators splits methods",
-    "work": "pixels training engine executor request cell plan runner export",
+    "work": "pixels training models engine executor request cell plan runner export",
     "data": "download unpack preparation doctor curation",
     "results": "rows ranking board tables page curation.plots curation.page",
     "faces": "cli api",

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustbench_spur.method import Batch, Method, Sampling, Task, View, track_of
+from robustbench_spur.method import Batch, Method, Sampling, View, track_of
 from robustbench_spur.methods.erm import ERM
 from robustbench_spur.parameters import Hyperparameters, Training, parameter
 from robustbench_spur.stage import Stage
+from robustbench_spur.task import Task
 from robustbench_spur.types import HiddenError, SpurbenchError
 from tests.methods.toy import batch_of, of_groups, partition, task_of, universe
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from robustbench_spur import training
+from robustbench_spur.averaging import Exponential
 from robustbench_spur.feeding import Feed, augment
 from robustbench_spur.method import Batch, Method
 from robustbench_spur.methods.erm import ERM
@@ -21,7 +22,7 @@ from robustbench_spur.methods.groupdro import GroupDRO
 from robustbench_spur.methods.jtt import JTT
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
-from robustbench_spur.training import Average, DivergedError, Run, predict
+from robustbench_spur.training import DivergedError, Run, predict
 from robustbench_spur.types import SpurbenchError
 from tests.methods.toy import CPU, linear, mixed, network, of_groups, paint, partition, run_of, same, silent
 
@@ -299,7 +300,7 @@ def test_weight_decay_of_adamw_is_decoupled() -> None:
 
 
 def test_average_against_numpy() -> None:
-    model, average = linear(2), Average(0.8)
+    model, average = linear(2), Exponential(0.8)
     average.follow(model)
     rng = np.random.default_rng(0)
     expected = model.head.weight.detach().numpy().astype(np.float64)
@@ -307,7 +308,7 @@ def test_average_against_numpy() -> None:
         value = rng.normal(size=expected.shape)
         with torch.no_grad():
             model.head.weight.copy_(torch.from_numpy(value))
-        average.update(model, step)
+        average.update(model, step, 0.0)
         decay = min(0.8, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value.astype(np.float32)
     np.testing.assert_allclose(average.tensors["head.weight"], expected, rtol=1e-5, atol=1e-6)
@@ -344,7 +345,7 @@ def validation_nll(run: Run) -> float:
 
 
 def test_the_average_is_swapped_out_again() -> None:
-    model, average = network(), Average(0.9)
+    model, average = network(), Exponential(0.9)
     average.follow(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average.tensors = {name: value + 1 for name, value in average.tensors.items()}

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustbench_spur.method import Batch, Method, Task, View
+from robustbench_spur.method import Batch, Method, View
 from robustbench_spur.networks import Classifier, build
 from robustbench_spur.parameters import Training
 from robustbench_spur.stage import Stage
+from robustbench_spur.task import Task
 from robustbench_spur.training import Run
 from robustbench_spur.types import Groups, Partition
 
