@@ -9,10 +9,11 @@ from safetensors.numpy import save_file
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import load_manifest
 from robustbench_spur.plan import Request, make_plan
+from robustbench_spur.registry import Registry
 from robustbench_spur.runtime import Runtime, choose_device, default_threads, numerics, require_writable
 from robustbench_spur.types import SpurbenchError
 
-METHODS = ["dfr", "erm", "groupdro", "jtt"]
+METHODS = [plugin.name for plugin in Registry().entries("method")]
 TWINS = '''
 """Two splits with the same rows, and images of their own."""
 import numpy as np
@@ -120,7 +121,7 @@ def test_settings_override_a_preset_which_overrides_defaults(request_for: Any) -
 
 
 def test_planning_writes_nothing(request_for: Any, home: Home) -> None:
-    make_plan(request_for(methods="all", splits=("field", "clean")))
+    make_plan(request_for(methods=("dfr", "jtt"), splits=("field", "clean")))
     assert not home.root.exists()
 
 

@@ -130,7 +130,7 @@ def test_again_after_clean_trains_again_to_the_same_predictions(
 def test_one_seed_gives_identical_predictions_in_two_homes(
     finished_home: Home, request_for: Any, carry_out: Any, home: Home
 ) -> None:
-    for ours in carry_out(request_for(methods="all")):
+    for ours in carry_out(request_for(methods=METHODS)):
         theirs = next(r for r in records(finished_home) if r.cell == ours.cell)
         assert identical(logits(home, ours), logits(finished_home, theirs))
         assert ours.predictions == theirs.predictions
@@ -688,6 +688,6 @@ def test_nothing_is_written_beside_the_code(request_for: Any, carry_out: Any) ->
         return {path for path in found if not caches & set(path.parts)}
 
     before = files()
-    carry_out(request_for(methods="all"))
+    carry_out(request_for(methods=METHODS))
     build_board(request_for().home, load_manifest("v1"))
     assert files() == before
