@@ -66,38 +66,42 @@ class DFR(ERM):
         Raises:
             SpurbenchError: ``adapt``, or one half of its patients, lacks a class.
         """
+        return self.balanced(adapt, adapt.groups, outputs)
+
+    def balanced(self, view: View, groups: NDArray[np.int64], outputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
+        """The same for any groups, such as inferred ones: shape (n,), codes from 0."""
         raw = outputs["features"].astype(np.float64)
         mean, scale = raw.mean(axis=0), raw.std(axis=0)
         scale[scale == 0] = 1.0
         features = (raw - mean) / scale
-        rng = adapt.generator()
-        strength, scores = self._tune(features, adapt, rng)
-        subsets = [balanced_subset(adapt.groups, rng) for _ in range(self.hyper.draws)]
-        weight, bias = average_fit(features, adapt.labels, subsets, strength)
+        rng = view.generator()
+        strength, scores = self._tune(features, view, groups, rng)
+        subsets = [balanced_subset(groups, rng) for _ in range(self.hyper.draws)]
+        weight, bias = average_fit(features, view.labels, subsets, strength)
         weight = weight / scale
         notes = {"strength": strength, "worst_group_by_strength": scores}
         return {"weight": weight, "bias": bias - weight @ mean}, notes
 
     def _tune(
-        self, features: NDArray[np.float64], adapt: View, rng: np.random.Generator
+        self, features: NDArray[np.float64], view: View, groups: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[float, dict[str, float]]:
         """The strength whose fit on one half of the patients has the best worst group on the other half."""
-        patients = rng.permutation(np.unique(adapt.clusters))
-        first = np.isin(adapt.clusters, patients[: len(patients) // 2])
+        patients = rng.permutation(np.unique(view.clusters))
+        first = np.isin(view.clusters, patients[: len(patients) // 2])
         for half in (first, ~first):
-            found = np.unique(adapt.labels[half])
-            if len(found) < adapt.classes:
+            found = np.unique(view.labels[half])
+            if len(found) < view.classes:
                 raise SpurbenchError(
-                    f"Expected all {adapt.classes} classes in each half of the {len(patients)} adapt patients, found"
-                    f" classes {found.tolist()} in one. Use a split with more patients in adapt."
+                    f"Expected all {view.classes} classes in each half of the {len(patients)} patients, found"
+                    f" classes {found.tolist()} in one. Use a split with more patients."
                 )
         # every strength meets the same subsets, so that they differ in nothing else
-        subsets = [balanced_subset(adapt.groups[first], rng) for _ in range(self.hyper.tuning_draws)]
+        subsets = [balanced_subset(groups[first], rng) for _ in range(self.hyper.tuning_draws)]
         scores = {}
         for strength in self.hyper.strengths:
-            weight, bias = average_fit(features[first], adapt.labels[first], subsets, strength)
-            right = (features[~first] @ weight.T + bias).argmax(axis=1) == adapt.labels[~first]
-            held = adapt.groups[~first]
+            weight, bias = average_fit(features[first], view.labels[first], subsets, strength)
+            right = (features[~first] @ weight.T + bias).argmax(axis=1) == view.labels[~first]
+            held = groups[~first]
             scores[str(strength)] = min(float(right[held == g].mean()) for g in np.unique(held))
         return float(max(scores, key=lambda s: scores[s])), scores
 

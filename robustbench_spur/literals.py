@@ -85,10 +85,11 @@ def read_plugins(path: Path) -> list[PluginSource]:
     """
     tree = ast.parse(path.read_bytes(), filename=str(path))
     constants = _assignments(tree.body, {})
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    own = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    classes = {**_imported(tree, path, set()), **own}
     doc = ast.get_docstring(tree) or ""
     found = []
-    for node in classes.values():
+    for node in own.values():
         literals = _assignments(node.body, constants)
         if isinstance(literals.get("name"), str) and "version" in literals:
             kind = "evaluator" if "metrics" in literals else "dataset" if "splits" in literals else "method"
@@ -96,6 +97,27 @@ def read_plugins(path: Path) -> list[PluginSource]:
             found.append(
                 PluginSource(kind, node.name, node.lineno, text, literals, _settings(node, classes, constants))
             )
+    return found
+
+
+def _imported(tree: ast.Module, path: Path, seen: set[Path]) -> dict[str, ast.ClassDef]:
+    """Classes that a file imports from a plugin beside it, for settings that a family shares; nothing is run."""
+    found: dict[str, ast.ClassDef] = {}
+    for node in tree.body:
+        if not (isinstance(node, ast.ImportFrom) and node.module):
+            continue
+        other = path.with_name(f"{node.module.rpartition('.')[2]}.py")
+        if other in seen or other == path or not other.is_file():
+            continue
+        try:
+            inner = ast.parse(other.read_bytes(), filename=str(other))
+        except (SyntaxError, ValueError):  # its own entry says what is wrong with it
+            continue
+        names = {alias.name: alias.asname or alias.name for alias in node.names}
+        below = _imported(inner, other, {*seen, path})
+        there = {**below, **{one.name: one for one in inner.body if isinstance(one, ast.ClassDef)}}
+        # bases of what is imported are needed too
+        found |= {names.get(name, name): one for name, one in there.items()}
     return found
 
 

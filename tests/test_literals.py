@@ -243,3 +243,22 @@ def test_what_the_source_states_is_what_the_class_has(kind: str, name: str) -> N
 
 def vars_of(constraint: Any) -> Any:
     return next((getattr(constraint, slot) for slot in ("gt", "ge", "lt", "le") if hasattr(constraint, slot)), None)
+
+
+def test_settings_of_a_family_are_read_where_they_stand(tmp_path: Path) -> None:
+    """Imported from a file beside, with the bases that these have there; nothing is run."""
+    (tmp_path / "_family.py").write_text(
+        "import nothing_of_this_name\n"
+        "class Base(Hyperparameters):\n    rate: float = parameter(0.5, 'how much of it there is', above=0)\n"
+        "class Shared(Base):\n    times: int = parameter(2, 'how often it is done', at_least=1)\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from robustbench_spur.methods._family import Shared\n"
+        "class Own(Shared):\n    own: int = parameter(1, 'what only this one has')\n"
+        "class Mine(Method):\n    name = 'mine'\n    version = 1\n    Hyperparameters = Own\n"
+        "class Other(Method):\n    name = 'other'\n    version = 1\n    Hyperparameters = Shared\n"
+    )
+    mine, other = read_plugins(tmp_path / "mine.py")
+    assert [field.name for field in mine.settings] == ["rate", "times", "own"]
+    assert [(field.name, field.default) for field in other.settings] == [("rate", 0.5), ("times", 2)]
+    assert read_plugins(tmp_path / "_family.py") == []

@@ -258,7 +258,7 @@ def test_seeds_decide_and_repeat() -> None:
 
 def test_a_half_without_a_class_is_told() -> None:
     rows = partition([0] * 12 + [1] * 2, [0, 1] * 7, slices=2)
-    with pytest.raises(SpurbenchError, match=r"all 2 classes in each half of the 7 adapt patients"):
+    with pytest.raises(SpurbenchError, match=r"all 2 classes in each half of the 7 patients"):
         layer(seen_by_dfr(rows), np.random.default_rng(0).normal(size=(14, 8)))
 
 
