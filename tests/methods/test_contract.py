@@ -145,30 +145,6 @@ def test_group_labels_are_out_of_reach_unless_declared(plugin: Plugin, partition
                 getattr(owner, name)
 
 
-@every_method
-def test_a_method_that_needs_nothing_trains_without_group_labels(plugin: Plugin) -> None:
-    """What it calls during training does not read them; one that declares them does, or declares too much."""
-    method = loaded(plugin)()
-    method.given = {"wrong": np.arange(8) < 2}
-    view = view_of(method, open_split(), "train", seed=0)
-    hidden = View(view.partition, view.universe, False, method.name)
-
-    def train() -> None:
-        method.start(hidden)
-        method.sampling(hidden)
-        # the identity as network: the images are the logits
-        logits = torch.zeros(4, 2, requires_grad=True)
-        rows = torch.arange(4)
-        labels = torch.from_numpy(hidden.labels)[rows]
-        method.loss(cast(Any, torch.nn.Identity()), Batch(logits, labels, rows, labels, hidden))
-
-    if "train_attributes" in method.needs:
-        with pytest.raises(HiddenError):
-            train()
-    else:
-        train()
-
-
 # a whole cell
 
 
