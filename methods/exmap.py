@@ -79,8 +79,8 @@ class ExMap(DFR):
 def shrink(maps: NDArray[np.float16], size: int) -> Floats:
     """Means over blocks, shape (n, size, size) or as small as the maps are."""
     height, width = maps.shape[1:]
-    rows, columns = np.arange(min(size, height)) * height // size, np.arange(min(size, width)) * width // size
-    rows, columns = np.unique(rows if height >= size else np.arange(height)), np.unique(columns)
+    size = min(size, height, width)
+    rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
     total = np.add.reduceat(np.add.reduceat(maps.astype(np.float64), rows, axis=1), columns, axis=2)
     area = np.diff(np.append(rows, height))[:, None] * np.diff(np.append(columns, width))
     return np.asarray(total / area, np.float64)

@@ -90,6 +90,8 @@ def concept_directions(features: Floats, view: View, kind: str) -> Floats:
         )
     if kind == "ridge":
         target = np.eye(len(values))[np.searchsorted(values, view.attributes)]
+        for label in np.unique(view.labels):
+            target[view.labels == label] -= target[view.labels == label].mean(axis=0)
         vectors = np.atleast_2d(Ridge(alpha=1.0).fit(centred, target).coef_)
     else:
         vectors = np.mean(within, axis=0)
