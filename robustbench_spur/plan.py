@@ -26,6 +26,7 @@ from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split, parse_splits
 from robustbench_spur.stage import Stage, in_order
+from robustbench_spur.store import content_hash
 from robustbench_spur.types import SpurbenchError, nearest
 
 ALL = "all"
@@ -93,6 +94,22 @@ class Plan:
                 for stage in in_order(cell.stages.all()):
                     count[stage.key] = count.get(stage.key, 0) + 1
         return count
+
+    def epochs(self) -> tuple[int, int]:
+        """Epochs of training that have to be computed, and how many there would be if every cell trained its own models.
+
+        A run that is the beginning of a longer one of the same trajectory counts once.
+        """
+        longest: dict[str, int] = {}
+        alone, users = 0, self.users()
+        for stage in self.stages():
+            if stage.kind == "train":
+                length = int(stage.spec["epochs"])
+                alone += users[stage.key] * length
+                if not self.runtime.artifacts.has(stage.key):
+                    trajectory = content_hash([stage.spec["trajectory"], [parent.key for parent in stage.parents]])
+                    longest[trajectory] = max(length, longest.get(trajectory, 0))
+        return sum(longest.values()), alone
 
 
 def make_plan(request: Request) -> Plan:

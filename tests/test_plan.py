@@ -128,6 +128,14 @@ def test_planning_writes_nothing(request_for: Any, home: Home) -> None:
 # what is shared
 
 
+def test_epochs_to_compute_and_without_sharing(request_for: Any, home: Home) -> None:
+    """ERM's two are DFR's as well, and JTT's identification run is the first of them; without sharing each has its own."""
+    names = ("dfr", "erm", "jtt")
+    request = request_for(methods=names, settings={"epochs": 2, "id_epochs": 1})
+    assert make_plan(request).epochs() == (2 + 2, 2 + 2 + (1 + 2))
+    assert make_plan(request_for(methods="jtt", settings={"epochs": 2, "id_epochs": 1})).epochs() == (1 + 2, 3)
+
+
 def test_dfr_and_erm_share_one_training(request_for: Any) -> None:
     plan = make_plan(request_for(methods=("dfr", "erm")))
     assert trainings(plan) == ["train erm, 2 epochs"]

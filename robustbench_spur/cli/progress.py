@@ -67,6 +67,8 @@ class Terminal:
             f"{sum(c.to_run and c.stages is not None for c in plan.cells)} of {len(plan.cells)} cells to run:"
             f" {new} stages to compute, {len(stages) - new} there already, {uses - len(stages)} saved by sharing."
         )
+        new_epochs, alone = plan.epochs()
+        out.print(f"Training: {new_epochs} epochs to compute; {alone} if every cell trained its own models.")
         self._notes(plan)
 
     def _notes(self, plan: Plan) -> None:
