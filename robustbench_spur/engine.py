@@ -211,7 +211,7 @@ def outputs(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
     import torch
 
     from robustbench_spur.feeding import Feed
-    from robustbench_spur.training import predict
+    from robustbench_spur.passes import predict
 
     model, pixels = stage.parents
     feed = Feed(images_of(pixels, runtime), torch.device(runtime.device))
@@ -229,7 +229,7 @@ def attributions(stage: Stage, runtime: Runtime, folder: Path, progress: Progres
     import torch
 
     from robustbench_spur.feeding import Feed
-    from robustbench_spur.training import gradient_times_input
+    from robustbench_spur.passes import gradient_times_input
 
     model, pixels = stage.parents
     feed = Feed(images_of(pixels, runtime), torch.device(runtime.device))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,22 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_spur.averaging import Averaging, Exponential
+from robustbench_spur.checkpoints import laid_out, on_cpu, read_tensors, under, write_tensors
 from robustbench_spur.feeding import Feed, augment, epoch_order, to_unit
 from robustbench_spur.gathered import Images
 from robustbench_spur.method import Batch, Method, View
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
+from robustbench_spur.passes import Progress, predict
 from robustbench_spur.randomness import BESIDE, LAYERS, seeded
-from robustbench_spur.store import replacing
 from robustbench_spur.types import SpurbenchError
 
-Progress = Callable[[int, int], None]
 SELECTIONS = ("last", "validation_accuracy", "worst_of_groups")
 """Rules that pick the epoch: the last one, the earliest with the highest accuracy on validation, or the earliest whose worst
 group fares best on the set that serves to choose. The third reads attributes."""
 KEEP_BYTES = 512 << 20
 """All epochs' weights are kept while together they take at most this; else only the best and the last."""
-EVALUATION_BATCH = 256
 STATE = "state."
 """Before the names of the method's tensors in a checkpoint."""
 
@@ -137,8 +135,8 @@ class Run:
         if not self._have_weights(epochs):
             self._train_from_checkpoint(epochs, progress)
         chosen = self._select(epochs)
-        tensors, _ = _load(self._weights_file(chosen))
-        self.state = _under(STATE, tensors)
+        tensors, _ = read_tensors(self._weights_file(chosen))
+        self.state = under(STATE, tensors)
         weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
         return weights, self.history[:epochs], chosen
 
@@ -272,7 +270,7 @@ class Run:
         """Whether an earlier run already passed here and kept what the selection rule needs."""
         if not self._latest.is_file():
             return False
-        _, about = _load(self._latest)
+        _, about = read_tensors(self._latest)
         self.history = json.loads(about["history"])
         if len(self.history) < epochs:
             return False
@@ -293,33 +291,33 @@ class Run:
         self.history = []
         if not self._latest.is_file():
             return 0
-        tensors, about = _load(self._latest)
+        tensors, about = read_tensors(self._latest)
         history = json.loads(about["history"])
         # one that reached the goal is of no use here: the weights that were wanted of it are gone
         if len(history) >= epochs:
             return 0
         self.history = history
-        self.model.load_state_dict(_under("model.", tensors))
-        self.method.state = {name: value.to(self.device) for name, value in _under(STATE, tensors).items()}
+        self.model.load_state_dict(under("model.", tensors))
+        self.method.state = {name: value.to(self.device) for name, value in under(STATE, tensors).items()}
         for name, module in self.method.beside.items():
-            module.load_state_dict(_under(f"beside.{name}.", tensors))
+            module.load_state_dict(under(f"beside.{name}.", tensors))
         self.average.tensors = {
-            name: _laid_out(value).to(self.device) for name, value in _under("average.", tensors).items()
+            name: laid_out(value).to(self.device) for name, value in under("average.", tensors).items()
         }
-        self.average.memory = _under("memory.", tensors)
+        self.average.memory = under("memory.", tensors)
         state = optimizer.state_dict()
         state["state"] = {}
-        for name, value in _under("optimizer.", tensors).items():
+        for name, value in under("optimizer.", tensors).items():
             index, field = name.split(".", 1)
-            state["state"].setdefault(int(index), {})[field] = _laid_out(value)
+            state["state"].setdefault(int(index), {})[field] = laid_out(value)
         optimizer.load_state_dict(state)
         return len(history)
 
     def _save(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Write this epoch's weights, then the state to go on from: in this order, so that neither is ever missed."""
-        weights = _on_cpu(self.model.state_dict())
-        state = {f"{STATE}{name}": value for name, value in _on_cpu(self.method.state).items()}
-        _dump(self._weights_file(epoch), weights | _on_cpu(self.average.tensors) | state, {})
+        weights = on_cpu(self.model.state_dict())
+        state = {f"{STATE}{name}": value for name, value in on_cpu(self.method.state).items()}
+        write_tensors(self._weights_file(epoch), weights | on_cpu(self.average.tensors) | state, {})
         self._written.add(epoch)
         size = sum(value.numel() * value.element_size() for value in weights.values())
         if size * self.training.epochs > KEEP_BYTES:
@@ -330,14 +328,14 @@ class Run:
             self._written &= keep
         tensors = state | {f"model.{name}": value for name, value in weights.items()}
         for name, module in self.method.beside.items():
-            tensors |= {f"beside.{name}.{key}": value for key, value in _on_cpu(module.state_dict()).items()}
-        tensors |= {f"average.{name}": value for name, value in _on_cpu(self.average.tensors).items()}
-        tensors |= {f"memory.{name}": value for name, value in _on_cpu(self.average.memory).items()}
+            tensors |= {f"beside.{name}.{key}": value for key, value in on_cpu(module.state_dict()).items()}
+        tensors |= {f"average.{name}": value for name, value in on_cpu(self.average.tensors).items()}
+        tensors |= {f"memory.{name}": value for name, value in on_cpu(self.average.memory).items()}
         for index, fields in optimizer.state_dict()["state"].items():
             for field, value in fields.items():
                 if value is not None:
                     tensors[f"optimizer.{index}.{field}"] = torch.as_tensor(value).detach().cpu().contiguous()
-        _dump(self._latest, tensors, {"history": json.dumps(self.history)})
+        write_tensors(self._latest, tensors, {"history": json.dumps(self.history)})
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
@@ -353,75 +351,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the step size of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-@torch.no_grad()
-def predict(
-    model: Classifier, feed: Feed, *, features: bool = False, progress: Progress | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Logits, and features if asked for, on the CPU: eval mode, float32 whatever training was.
-
-    Returns:
-        Logits of shape (n, classes) and features of shape (n, width) or None.
-    """
-    model.eval()
-    logits, kept = [], []
-    for number, images in enumerate(feed.batches(EVALUATION_BATCH)):
-        hidden = model.features(images)
-        logits.append(model.head(hidden).float())
-        if features:
-            kept.append(hidden.float())
-        if progress is not None:
-            progress(min(len(feed), (number + 1) * EVALUATION_BATCH), len(feed))
-    return torch.cat(logits).cpu(), torch.cat(kept).cpu() if features else None
-
-
-def gradient_times_input(model: Classifier, feed: Feed, progress: Progress) -> torch.Tensor:
-    """Where a model looks: |sum over channels of x * dz_c/dx| for the predicted class c, each map divided by its largest value.
-
-    Args:
-        model: in eval mode.
-        feed: of the images.
-        progress: called with (images done, all images).
-
-    Returns:
-        On the CPU, shape (n, height, width), in [0, 1]; zeros where the logit depends on nothing.
-    """
-    maps = []
-    for images in feed.batches(EVALUATION_BATCH):
-        inputs = images.detach().requires_grad_(True)
-        with torch.enable_grad():
-            predicted = model(inputs).max(dim=1).values.sum()
-        (gradient,) = torch.autograd.grad(predicted, inputs)
-        found = (inputs * gradient).sum(dim=1).abs().detach()
-        maps.append((found / found.amax((1, 2), keepdim=True).clamp(min=1e-12)).cpu())
-        progress(sum(map(len, maps)), len(feed))
-    return torch.cat(maps)
-
-
-def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def _laid_out(value: torch.Tensor) -> torch.Tensor:
-    """As the model's weights lie in memory: a mixture would make every later step slower, and could round otherwise."""
-    return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _dump(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=about)
-
-
-def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as archive:
-        names = list(archive.keys())
-        return {name: archive.get_tensor(name) for name in names}, dict(archive.metadata() or {})

@@ -30,7 +30,7 @@ LAYERS = {
     "contracts": "evaluators.base splits.base method task code averaging heads literals manifest record statistics networks phantom protocols gathered",
     "looking up": "registry wrapping splitref scoring coverage runtime feeding attack",
     "plugins": "evaluators splits methods",
-    "work": "pixels training models engine executor request cell plan runner export",
+    "work": "pixels passes checkpoints training models engine executor request cell plan runner export",
     "data": "download unpack preparation doctor curation",
     "results": "rows ranking board tables page curation.plots curation.page",
     "faces": "cli api",

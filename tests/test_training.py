@@ -22,7 +22,8 @@ from robustbench_spur.methods.groupdro import GroupDRO
 from robustbench_spur.methods.jtt import JTT
 from robustbench_spur.networks import Classifier
 from robustbench_spur.parameters import Training
-from robustbench_spur.training import DivergedError, Run, predict
+from robustbench_spur.passes import predict
+from robustbench_spur.training import DivergedError, Run
 from robustbench_spur.types import SpurbenchError
 from tests.methods.toy import CPU, linear, mixed, network, of_groups, paint, partition, run_of, same, silent
 
