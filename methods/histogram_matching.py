@@ -1,14 +1,14 @@
 """Histogram matching: before the network, every image is mapped to one standard histogram, in training and in the test.
 
 The grey values p_1 < ... < p_m at the percentiles 1, 10, 20, ..., 90, 99 of an image's foreground (what is above its
-mean times ``foreground``) are mapped to fixed landmarks s_1 < ... < s_m, and straight lines are drawn between them.
-Then the image is smoothed by ``smoothing`` pixels, which brings noise levels together as well. The map is part of the
-model, and attacks go through it.
+mean times ``foreground``) are mapped to standard landmarks s_1 < ... < s_m, which are the mean of those of the training
+images once p_1 is moved to 0.1 and p_m to 0.9, and straight lines are drawn between them. Then the image is smoothed by
+``smoothing`` pixels, which brings noise levels together as well. The map is part of the model, and attacks go through
+it.
 
 Source: Nyul, Udupa and Zhang, IEEE Trans. Med. Imaging 2000, "New variants of a method of MRI scale standardization",
     section II; the smoothing is the project's own.
-Deviations: the landmarks are not learned from the training images but evenly spaced from 0.1 to 0.9 (with them every
-    image has the same histogram, up to lines between percentiles, whatever it was trained on); no N4 correction of the
+Deviations: the standard landmarks are learned while training, as a running mean, not before it; no N4 correction of the
     bias field.
 Needs: labels only; but to know that the shortcut is in the grey values.
 """
@@ -19,6 +19,8 @@ from robustbench_spur import Classifier, Hyperparameters, Uniform, parameter
 from robustbench_spur.methods._mri import smooth
 from robustbench_spur.methods.erm import ERM
 
+ENDS = (0.1, 0.9)
+"""Where the first and the last landmark go."""
 PERCENTILES = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 
 
@@ -41,9 +43,22 @@ class Standardise(torch.nn.Module):
         smoothing: in pixels.
     """
 
+    standard: torch.Tensor
+    seen: torch.Tensor
+
     def __init__(self, foreground: float, smoothing: float) -> None:
         super().__init__()
         self.foreground, self.smoothing = foreground, smoothing
+        self.register_buffer("standard", torch.linspace(0, 1, len(PERCENTILES)))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def learn(self, marks: torch.Tensor) -> None:
+        """Take the landmarks of training images into the mean, the first one at 0 and the last one at 1."""
+        first, last = marks[..., :1], marks[..., -1:]
+        relative = ((marks - first) / (last - first).clamp(min=1e-4)).flatten(0, -2)
+        self.seen += len(relative)
+        self.standard += (relative.mean(dim=0) - self.standard) * (len(relative) / self.seen)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The mapped images, same shape."""
@@ -51,9 +66,11 @@ class Standardise(torch.nn.Module):
         flat = images.flatten(2)
         inside = flat >= self.foreground * flat.mean(dim=2, keepdim=True)
         marks = landmarks(flat, inside)
+        if self.training:
+            self.learn(marks)
         ends = torch.zeros_like(marks[..., :1]), torch.ones_like(marks[..., :1])
         at = torch.cat([ends[0], marks, ends[1]], dim=-1)
-        standard = torch.linspace(0.1, 0.9, len(PERCENTILES), device=images.device)
+        standard = ENDS[0] + (ENDS[1] - ENDS[0]) * self.standard
         to = torch.cat([standard.new_zeros(1), standard, standard.new_ones(1)])
         piece = (torch.searchsorted(at.detach(), flat.detach().contiguous(), right=True) - 1).clamp(0, len(to) - 2)
         low, high = at.gather(2, piece), at.gather(2, piece + 1)

@@ -28,10 +28,11 @@ LAYERS = {
     "nouns": "types",
     "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
     "contracts": "evaluators.base splits.base method task code averaging heads literals manifest record statistics networks phantom protocols gathered",
-    "looking up": "registry wrapping splitref scoring coverage runtime feeding attack",
+    "looking up": "registry wrapping splitref scoring coverage runtime feeding attack tuning.presets",
     "plugins": "evaluators splits methods",
-    "work": "pixels passes checkpoints training models engine executor request cell plan runner export",
+    "work": "pixels passes checkpoints training models engine executor request cell plan runner export tuning.tuned",
     "data": "download unpack preparation doctor curation",
+    "searches": "tuning",
     "results": "rows ranking board tables page curation.plots curation.page",
     "faces": "cli api",
 }
@@ -52,6 +53,7 @@ ALLOWED_WORDS = {
     ("curation/findings.py", "auroc"): "a column of the scan's table, not the metric",
     ("curation/findings.py", "table"): "a key of the scan's findings, not the data set",
     ("curation/volumes.py", "field_strength"): "the attribute of an acquisition, not the split",
+    ("tuning/rules.py", "worst_group"): "the rule that chooses, not the evaluator",
     ("page/templates/scan.html.j2", "worst_group"): "a field of the scan's estimate, not the evaluator",
 }
 """Names of plugins and metrics that the core may write, by file, with the reason."""
@@ -334,7 +336,7 @@ def test_what_only_reads_loads_nothing_heavy(tmp_path: Path) -> None:
         ["leaderboard", "--markdown"],
         ["leaderboard", "--html", str(tmp_path / "page.html")],
     ]
-    assert {command[0] for command in commands[1:]} == VERBS.keys() - {"run", "export", "data", "curate"}
+    assert {command[0] for command in commands[1:]} == VERBS.keys() - {"run", "tune", "export", "data", "curate"}
     code = f"""
 import contextlib, io, json, sys
 from {PACKAGE}.cli import main

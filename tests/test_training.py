@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustbench_spur import training
+from robustbench_spur import passes, training
 from robustbench_spur.averaging import Exponential
 from robustbench_spur.feeding import Feed, augment
 from robustbench_spur.method import Batch, Method
@@ -149,7 +149,7 @@ def test_layers_that_draw_draw_anew_in_every_epoch_and_seed(tmp_path: Path) -> N
 
 def test_a_kill_between_the_two_files_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_of(ERM(), tmp_path / "whole").fit(silent)[0]
-    dump, written = training._dump, itertools.count(1)
+    dump, written = training.write_tensors, itertools.count(1)
 
     def dying(path: Path, tensors: Weights, about: dict[str, str]) -> None:
         # the fourth file is the state after the second epoch
@@ -158,10 +158,10 @@ def test_a_kill_between_the_two_files_of_an_epoch(tmp_path: Path, monkeypatch: p
             raise Killed
         dump(path, tensors, about)
 
-    monkeypatch.setattr(training, "_dump", dying)
+    monkeypatch.setattr(training, "write_tensors", dying)
     with pytest.raises(Killed):
         run_of(ERM(), tmp_path / "killed").fit(silent)
-    monkeypatch.setattr(training, "_dump", dump)
+    monkeypatch.setattr(training, "write_tensors", dump)
     assert same(whole, run_of(ERM(), tmp_path / "killed").fit(silent)[0])
 
 
@@ -518,7 +518,7 @@ def test_prediction_is_in_order_whatever_the_batch(monkeypatch: pytest.MonkeyPat
     assert logits.shape == (70, 2) and features.shape == (70, 128) and done == [(70, 70)]
     with torch.no_grad():
         np.testing.assert_allclose(logits, model.head(features), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 16)
+    monkeypatch.setattr(passes, "EVALUATION_BATCH", 16)
     pieces, none = predict(model, Feed(images, CPU))
     assert none is None
     np.testing.assert_allclose(logits, pieces, rtol=1e-4, atol=1e-6)

@@ -127,11 +127,27 @@ def test_the_stronger_field_has_less_noise() -> None:
 
 def test_percentiles_of_the_foreground_come_to_the_landmarks() -> None:
     images = pictures(3, channels=2) ** 2 * 0.7
-    mapped = Standardise(0.5, 0.0)(images)
+    mapped = Standardise(0.5, 0.0).eval()(images)  # before any training image: evenly spaced
     for image, result in zip(images.flatten(0, 1), mapped.flatten(0, 1), strict=True):
         inside = (image >= 0.5 * image.mean()).numpy()
         found = np.quantile(result.numpy()[inside], PERCENTILES)
         np.testing.assert_allclose(found, np.linspace(0.1, 0.9, 11), atol=0.01)
+
+
+def test_standard_landmarks_are_the_mean_of_the_training_images() -> None:
+    """Percentiles by numpy, the first moved to 0 and the last to 1, averaged over all images and batches."""
+    standardise = Standardise(0.5, 0.0)
+    images = pictures(7)
+    for batch in (images[:4], images[4:]):
+        standardise(batch)
+    expected = []
+    for image in images[:, 0].numpy():
+        marks = np.quantile(image[image >= 0.5 * image.mean()], PERCENTILES)
+        expected.append((marks - marks[0]) / (marks[-1] - marks[0]))
+    np.testing.assert_allclose(standardise.standard, np.mean(expected, axis=0), atol=1e-5)
+    before = standardise.standard.clone()
+    standardise.eval()(pictures(3, seed=9))
+    assert torch.equal(standardise.standard, before)
 
 
 def test_two_scanners_come_to_one_image() -> None:
@@ -143,14 +159,14 @@ def test_two_scanners_come_to_one_image() -> None:
     image = (image - image.min()) / (image.max() - image.min())
     gain = 0.5 * image**1.7
     assert (gain - image).abs().max() > 0.3
-    apart = (Standardise(0.0, 0.0)(gain) - Standardise(0.0, 0.0)(image)).abs()
+    apart = (Standardise(0.0, 0.0).eval()(gain) - Standardise(0.0, 0.0).eval()(image)).abs()
     # not exactly: between two percentiles the map is a straight line, and the change is not
     assert float(apart.mean()) < 0.005 and float(apart.quantile(0.99)) < 0.02
 
 
 def test_order_is_kept_and_black_stays_black() -> None:
     image = pictures(1)
-    mapped = Standardise(0.5, 0.0)(image)
+    mapped = Standardise(0.5, 0.0).eval()(image)
     order = image.flatten().argsort()
     assert (mapped.flatten()[order].diff() >= -1e-6).all()
     assert float(mapped[image == 0].max()) <= 0.1 + 1e-6
@@ -160,7 +176,7 @@ def test_order_is_kept_and_black_stays_black() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_an_empty_image_is_no_accident(value: float) -> None:
     image = torch.full((1, 1, 8, 8), value, requires_grad=True)
-    mapped = Standardise(0.5, 0.5)(image)
+    mapped = Standardise(0.5, 0.5).eval()(image)
     mapped.sum().backward()
     assert mapped.isfinite().all() and image.grad is not None and image.grad.isfinite().all()
 
@@ -168,7 +184,7 @@ def test_an_empty_image_is_no_accident(value: float) -> None:
 def test_attacks_go_through_it() -> None:
     """The slope of the map between two landmarks, by differences."""
     image = pictures(1, size=16).double().requires_grad_(True)
-    standardise = Standardise(0.5, 0.0)
+    standardise = Standardise(0.5, 0.0).eval()
     row, column = np.unravel_index(int(np.argsort(image.detach().numpy().ravel())[200]), (16, 16))
     (slope,) = torch.autograd.grad(standardise(image)[0, 0, row, column], image)
     step, moved = 1e-6, image.detach().clone()
