@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from robustbench_spur.parameters import Hyperparameters as Hyperparameters
     from robustbench_spur.parameters import LogUniform as LogUniform
     from robustbench_spur.parameters import Share as Share
+    from robustbench_spur.parameters import Training as Training
     from robustbench_spur.parameters import Uniform as Uniform
     from robustbench_spur.parameters import parameter as parameter
     from robustbench_spur.splits.base import Dataset as Dataset
@@ -45,7 +46,7 @@ _PUBLIC = {
     "evaluators.metric": ("Metric",),
     "method": ("Batch", "Method", "Sampling", "View"),
     "networks": ("Classifier",),
-    "parameters": ("Choice", "Hyperparameters", "LogUniform", "Share", "Uniform", "parameter"),
+    "parameters": ("Choice", "Hyperparameters", "LogUniform", "Share", "Training", "Uniform", "parameter"),
     "splits.base": ("Dataset", "SplitParameters"),
     "stage": ("Stage",),
     "task": ("Task",),

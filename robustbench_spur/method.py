@@ -260,6 +260,17 @@ class Method:
         """The stages of the method; the last one is the model. Plain training unless overridden."""
         return task.train(self)
 
+    @property
+    def wrapped(self) -> Method:
+        """The method that this one wraps.
+
+        Raises:
+            SpurbenchError: it has not been given one.
+        """
+        if self.base is None:
+            raise SpurbenchError(f"{self.name} wraps another method, which it was not given.")
+        return self.base
+
     def wrap(self, base: Method) -> None:
         """Take another method as the :attr:`base`, with all that it needs."""
         self.base = base
