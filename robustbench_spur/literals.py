@@ -83,10 +83,31 @@ def read_plugins(path: Path) -> list[PluginSource]:
         SyntaxError: the file is not Python.
         OSError: the file cannot be read.
     """
+    known = _READ.get(path)
+    if known is None or any(_stamp(file) != stamp for file, stamp in known[0].items()):
+        files: dict[Path, Any] = {path: _stamp(path)}
+        known = _READ[path] = files, _plugins(path, files)
+    return known[1]
+
+
+_READ: dict[Path, tuple[dict[Path, Any], list[PluginSource]]] = {}
+"""What was read of each file, with the stamps of the files that it was read from: every stage looks its plugin up."""
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written or replaced; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def _plugins(path: Path, files: dict[Path, Any]) -> list[PluginSource]:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     constants = _assignments(tree.body, {})
     own = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    classes = {**_imported(tree, path, set()), **own}
+    classes = {**_imported(tree, path, files), **own}
     doc = ast.get_docstring(tree) or ""
     found = []
     for node in own.values():
@@ -100,21 +121,27 @@ def read_plugins(path: Path) -> list[PluginSource]:
     return found
 
 
-def _imported(tree: ast.Module, path: Path, seen: set[Path]) -> dict[str, ast.ClassDef]:
-    """Classes that a file imports from a plugin beside it, for settings that a family shares; nothing is run."""
+def _imported(tree: ast.Module, path: Path, files: dict[Path, Any]) -> dict[str, ast.ClassDef]:
+    """Classes that a file imports from a plugin beside it, for settings that a family shares; nothing is run.
+
+    The files that are read are put into ``files`` with their stamps.
+    """
     found: dict[str, ast.ClassDef] = {}
     for node in tree.body:
         if not (isinstance(node, ast.ImportFrom) and node.module):
             continue
         other = path.with_name(f"{node.module.rpartition('.')[2]}.py")
-        if other in seen or other == path or not other.is_file():
+        if other == path or not other.is_file():
+            continue
+        again, files[other] = other in files, _stamp(other)
+        if again:
             continue
         try:
             inner = ast.parse(other.read_bytes(), filename=str(other))
         except (SyntaxError, ValueError):  # its own entry says what is wrong with it
             continue
         names = {alias.name: alias.asname or alias.name for alias in node.names}
-        below = _imported(inner, other, {*seen, path})
+        below = _imported(inner, other, files)
         there = {**below, **{one.name: one for one in inner.body if isinstance(one, ast.ClassDef)}}
         # bases of what is imported are needed too
         found |= {names.get(name, name): one for name, one in there.items()}
