@@ -28,9 +28,10 @@ class BSoftmax(ERM):
     needs = ()
 
     def start(self, train: View) -> None:
-        """Log of the class counts."""
-        counts = np.bincount(train.labels, minlength=train.classes)
-        self.state["log_counts"] = torch.from_numpy(np.log(np.maximum(counts, 0.5))).float()
+        """Log of the class counts, as shares of the largest one."""
+        counts = np.maximum(np.bincount(train.labels, minlength=train.classes), 0.5)
+        # the softmax does not notice a constant on all logits, but rounding does: equal classes are ERM to the last bit
+        self.state["log_counts"] = torch.from_numpy(np.log(counts / counts.max())).float()
 
     def loss(self, model: Classifier, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the adjusted logits."""

@@ -1,4 +1,4 @@
-"""CRT: keep ERM's features and train a new last layer, with the training examples with all groups equally often.
+"""CRT: keep ERM's features and train a new last layer, with all groups drawn equally often.
 
 The last layer begins anew and minimises the cross-entropy by Adam on batches of standardised features.
 
@@ -18,7 +18,7 @@ class CRTHyperparameters(RetrainedHyperparameters):
 
 
 class CRT(Retrained):
-    """A new last layer, examples with all groups equally often."""
+    """A new last layer, all groups drawn equally often."""
 
     name = "crt"
     version = 1

@@ -1,4 +1,4 @@
-"""DFR on the training set: ERM's last layer fitted again on group-balanced subsets of the data that the features were learned on.
+"""DFR on the training set: ERM's last layer fitted again on group-balanced subsets of what its features come from.
 
 As DFR, with the training set in the place of ``adapt``.
 

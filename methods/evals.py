@@ -1,4 +1,4 @@
-"""EVaLS: fit the last layer on equally many held-out points of high and of low loss, and choose the settings by inferred environments.
+"""EVaLS: fit the last layer on held-out points of high and of low loss, and choose settings by inferred environments.
 
 1. A model is trained by ERM; the validation patients are cut in two halves.
 2. In the first half, of every class the k points of highest loss and the k of lowest loss make a set, on which the last
@@ -62,7 +62,8 @@ class EVaLS(ERM):
                 )
         groups = 2 * view.labels[second] + (scale_derivatives(outputs["logits"][second], view.labels[second]) > 0)
         losses = -log_softmax(outputs["logits"].astype(np.float64), axis=1)[np.arange(len(view)), view.labels]
-        first, found = np.flatnonzero(~second), {}
+        first = np.flatnonzero(~second)
+        found: dict[tuple[float, int], tuple[int, float, Arrays]] = {}
         for count in self.hyper.counts:
             rows = first[extremes(losses[first], view.labels[first], count)]
             for strength in self.hyper.strengths:

@@ -7,7 +7,8 @@ with shares from Beta(alpha, alpha).
 Source: Yao et al., ICML 2022 (arXiv 2201.00299), "Improving out-of-distribution robustness via selective augmentation",
     section 3 and algorithm 1.
 Deviations: partners are looked for in the batch, which is drawn with all groups equally often; an image that has none
-    there stays as it is; always mixup, not CutMix.
+    there stays as it is; which of the two kinds of partner is drawn for every image (in the released code for every
+    batch); always mixup, not CutMix.
 Needs: group labels of the training set, in the loss and in the sampling; examples in every group.
 """
 

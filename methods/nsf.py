@@ -1,4 +1,4 @@
-"""NSF: move the features of each class together, so that those on the wrong side come over, and fit the last layer behind the change.
+"""NSF: move the features of each class together, until those on the wrong side come over, and fit the last layer there.
 
 On ERM's features f of the validation set: a point is an outlier if another class's mean is nearer than its own. The
 goal c_y of a class is the mean of the means of its inliers and outliers (of the inliers alone if there is at most one

@@ -1,4 +1,4 @@
-"""ReWeightCRT: keep ERM's features and train a new last layer, with the training examples in passes, each weighted by the inverse of its group's size.
+"""ReWeightCRT: keep ERM's features and train a new last layer, examples weighted by the inverse of their group's size.
 
 The last layer begins anew and minimises the cross-entropy by Adam on batches of standardised features.
 
@@ -18,7 +18,7 @@ class ReWeightCRTHyperparameters(RetrainedHyperparameters):
 
 
 class ReWeightCRT(Retrained):
-    """A new last layer, examples in passes, each weighted by the inverse of its group's size."""
+    """A new last layer, examples weighted by the inverse of their group's size."""
 
     name = "reweight_crt"
     version = 1

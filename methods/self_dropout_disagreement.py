@@ -1,4 +1,4 @@
-"""SELF, dropout disagreement: fine-tune ERM's last layer on held-out points, where the prediction with dropped features differs most from the whole one.
+"""SELF, dropout disagreement: fine-tune ERM's last layer where dropped features change its prediction most.
 
 Source: LaBonte, Muthukumar and Kumar, NeurIPS 2023 (arXiv 2309.08534), "Towards last-layer retraining for group
     robustness with fewer annotations", section 5 and algorithm 1 (dropout disagreement).

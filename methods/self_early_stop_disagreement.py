@@ -1,4 +1,4 @@
-"""SELF, early-stop disagreement: fine-tune ERM's last layer on held-out points, where a briefly trained model differs most from the final one.
+"""SELF, early-stop disagreement: fine-tune ERM's last layer where a briefly trained model differs most from the final one.
 
 Source: LaBonte, Muthukumar and Kumar, NeurIPS 2023 (arXiv 2309.08534), "Towards last-layer retraining for group
     robustness with fewer annotations", section 5 and algorithm 1 (early-stop disagreement).

@@ -1,4 +1,4 @@
-"""VanillaCRT: keep ERM's features and train a new last layer, with the training examples as they come, a control.
+"""VanillaCRT: keep ERM's features and train a new last layer, with the examples as they come: a control.
 
 The last layer begins anew and minimises the cross-entropy by Adam on batches of standardised features.
 
@@ -16,7 +16,7 @@ class VanillaCRTHyperparameters(RetrainedHyperparameters):
 
 
 class VanillaCRT(Retrained):
-    """A new last layer, examples as they come, a control."""
+    """A new last layer, examples as they come."""
 
     name = "vanilla_crt"
     version = 1

@@ -1,0 +1,94 @@
+"""What a method's file states: is it complete, and are its settings guarded?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from robustbench_spur.method import TRACKS
+from robustbench_spur.parameters import Choice, Hyperparameters, Training
+from robustbench_spur.registry import Plugin
+from robustbench_spur.types import SpurbenchError
+
+SECTIONS = ("Source", "Deviations", "Needs")
+SHORTEST_DOC = 10
+BEYOND = {"above": 0.0, "at_least": -1.0, "below": 0.0, "at_most": 1.0}
+"""What is added to a bound to make a value that it forbids."""
+
+
+def docstring(plugin: Plugin) -> str:
+    """The module's docstring: a first sentence, then where the method comes from, its departures, and what it needs."""
+    doc = plugin.source.doc if plugin.source else ""
+    if not doc.split("\n\n")[0].strip().endswith("."):
+        return "Expected a first paragraph that ends with a full stop. Say in a sentence what the method does to ERM."
+    missing = [name for name in SECTIONS if not re.search(rf"^{name}: \S+", doc, re.MULTILINE)]
+    return f"Expected the sections {', '.join(SECTIONS)}, found no {' and no '.join(missing)}." if missing else ""
+
+
+def literals(plugin: Plugin, method: type[Any]) -> str:
+    """Summary and source are there, and what the source states is what the class has."""
+    for name in ("summary", "source"):
+        stated = plugin.literal(name, "")
+        if not stated or stated != getattr(method, name):
+            return f"Expected {name} as a literal text in the class, found {stated!r}."
+    if plugin.version is None or plugin.version < 1:
+        return f"Expected a version of at least 1, found {plugin.version}."
+    if unknown := set(method.needs) - set(TRACKS):
+        return f"Expected needs among {', '.join(TRACKS)}, found {', '.join(sorted(unknown))}."
+    return ""
+
+
+def settings(plugin: Plugin, method: type[Any]) -> str:
+    """Every setting has a doc line, a default in range at any budget, and search ranges and presets of allowed values."""
+    model = method.Hyperparameters
+    if not issubclass(model, Hyperparameters):
+        return f"Expected settings that derive from Hyperparameters, found {model.__name__}."
+    fields = plugin.source.settings if plugin.source else []
+    if [field.name for field in fields] != list(model.model_fields):
+        return "Expected every setting as an annotated field in the method's file or in one that it imports from beside it."
+    for field in fields:
+        if len(field.doc) <= SHORTEST_DOC:
+            return f"Expected a doc line for the setting {field.name}, found {field.doc!r}."
+    try:
+        for epochs in (1, 8, 50):
+            model.parse(model().resolved(Training(epochs=epochs)).model_dump(), plugin.name)
+        for name, value in _search_ends(fields):
+            model.parse({name: value}, plugin.name)
+        for preset in method.presets.values():
+            model.parse(preset, plugin.name)
+    except SpurbenchError as error:
+        return f"Expected defaults, search ranges and presets of allowed values. {error}"
+    return ""
+
+
+def _search_ends(fields: list[Any]) -> Iterator[tuple[str, Any]]:
+    for field in fields:
+        ends = field.search.options if isinstance(field.search, Choice) else ()
+        if hasattr(field.search, "low"):
+            ends = (field.search.low, field.search.high)
+        for end in ends:
+            yield field.name, end
+
+
+def bad_values(plugin: Plugin, method: type[Any]) -> str:
+    """Values beyond a bound, of a wrong type, NaN, and unknown names are refused by the standard error."""
+    fields = plugin.source.settings if plugin.source else []
+    tried: list[tuple[str, Any]] = [("no_such_setting", 1)]
+    for field in fields:
+        tried += [(field.name, bound + BEYOND[kind]) for kind, bound in field.bounds.items()]
+        if field.type in ("int", "float", "bool"):
+            tried += [(field.name, "many"), (field.name, float("nan"))]
+        if field.type == "int":
+            tried.append((field.name, 1.5))
+    for name, value in tried:
+        try:
+            method.Hyperparameters.parse({name: value}, plugin.name)
+        except SpurbenchError as error:
+            if name not in str(error):
+                return f"Expected an error that names the setting {name}, found: {error}"
+        except Exception as error:
+            return f"Expected the standard error for {name}={value!r}, found {type(error).__name__}: {error}"
+        else:
+            return f"Expected {name}={value!r} to be refused, found it accepted."
+    return ""
