@@ -127,6 +127,13 @@ def test_balanced_softmax() -> None:
     assert loss == pytest.approx(-np.log(p[np.arange(6), labels]).mean(), rel=1e-5)
 
 
+def test_balanced_softmax_of_equal_classes_is_erm_to_the_last_bit() -> None:
+    assert (
+        value(BSoftmax(), [900, 100, 400, 600], [0, 950, 1700])[0]
+        == value(ERM(), [900, 100, 400, 600], [0, 950, 1700])[0]
+    )
+
+
 def test_balanced_softmax_of_an_absent_class_is_finite() -> None:
     loss, _, _ = value(BSoftmax(), [10, 0, 0, 0, 5, 0], [0, 12])
     assert np.isfinite(loss)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
+from robustbench_spur.methods import cutmix as cutmix_module
 from robustbench_spur.methods import lisa as lisa_module
 from robustbench_spur.methods import mixup as mixup_module
 from robustbench_spur.methods._mixing import beta_share, blend, mixed_loss, patch, random_partner
@@ -96,6 +97,24 @@ def test_cutmix_leaves_a_share_of_the_images_alone() -> None:
     assert float(method.loss(model, batch).detach()) == pytest.approx(float(ERM().loss(model, batch).detach()))
 
 
+@pytest.mark.parametrize(("draw", "rectangle", "left"), [(0.0, slice(0, 1), 15 / 16), (0.5, slice(1, 3), 12 / 16)])
+def test_cutmix_by_hand(monkeypatch: pytest.MonkeyPatch, draw: float, rectangle: slice, left: float) -> None:
+    """A share of 3/4 of 4 x 4 pixels leaves 2 x 2 to the partner: all at the middle, one at the corner."""
+    monkeypatch.setattr(cutmix_module, "beta_share", lambda alpha, size, device: torch.full((size,), 0.75))
+    monkeypatch.setattr(torch, "randperm", lambda count, device=None: torch.tensor([2, 0, 1]))
+    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.full((count,), draw))
+    method = CutMix(CutMixHyperparameters(probability=1.0))
+    view, model = view_of(method, partition([0, 1, 1], [0, 0, 1])), linear(4)
+    torch.nn.init.normal_(model.head.weight)
+    images = np.random.default_rng(0).random((3, 1, 4, 4), np.float32)
+    order, labels, mixed = [2, 0, 1], np.array([0, 1, 1]), images.copy()
+    mixed[:, :, rectangle, rectangle] = images[order][:, :, rectangle, rectangle]
+    logits = ((mixed.reshape(3, 16) - 0.3) / 0.25) @ model.head.weight.detach().numpy().T
+    expected = np.mean(left * cross_entropy(logits, labels) + (1 - left) * cross_entropy(logits, labels[order]))
+    found = method.loss(model, batch_of(view, [0, 1, 2], torch.from_numpy(images)))
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(("intra_label", "same_label"), [(1.0, True), (0.0, False)])
 def test_lisa_pairs_what_it_says(monkeypatch: pytest.MonkeyPatch, intra_label: float, same_label: bool) -> None:
     labels, attributes = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 1, 0, 1, 0, 1])
@@ -114,6 +133,28 @@ def test_lisa_pairs_what_it_says(monkeypatch: pytest.MonkeyPatch, intra_label: f
         assert ((labels[partner] == labels) == same_label).all()
         assert ((attributes[partner] == attributes) != same_label).all()
     assert len({tuple(partner.tolist()) for partner in pairs}) == 4  # two of the six have a choice of two
+
+
+@pytest.mark.parametrize(
+    ("intra_label", "labels", "attributes"), [(1.0, [1, 1, 0], [0, 1, 0]), (0.0, [0, 1, 1], [1, 1, 0])]
+)
+def test_lisa_by_hand(
+    monkeypatch: pytest.MonkeyPatch, intra_label: float, labels: list[int], attributes: list[int]
+) -> None:
+    """The first two are each other's only partners; the third has none under the strategy and keeps its image."""
+    monkeypatch.setattr(lisa_module, "beta_share", lambda alpha, size, device: torch.full((size,), 0.3))
+    method = LISA(LISAHyperparameters(intra_label=intra_label))
+    view, model = view_of(method, partition(labels, attributes)), linear(2)
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.rand(3, 1, 2, 2)
+    x, order, own = images.numpy().reshape(3, 4), [1, 0, 2], np.array([[0.3], [0.3], [1.0]], np.float32)
+    logits = ((own * x + (1 - own) * x[order] - 0.3) / 0.25) @ model.head.weight.detach().numpy().T
+    targets = np.array(labels)
+    expected = np.mean(
+        own[:, 0] * cross_entropy(logits, targets) + (1 - own[:, 0]) * cross_entropy(logits, targets[order])
+    )
+    found = method.loss(model, batch_of(view, range(3), images))
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_lisa_without_partners_is_erm() -> None:
