@@ -21,12 +21,22 @@ from robustbench_spur.protocols import CARVE
 from robustbench_spur.record import ROWS, ErrorPart, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
 from robustbench_spur.request import Request as Request
-from robustbench_spur.request import check_settings, configure, hash_of, in_a_line, make_method, seeds_of, setup_of
+from robustbench_spur.request import (
+    check_settings,
+    configure,
+    hash_of,
+    in_a_line,
+    make_method,
+    preset_of,
+    seeds_of,
+    setup_of,
+)
 from robustbench_spur.runtime import Runtime, choose_device, numerics
 from robustbench_spur.scoring import load_evaluators, pins_of
 from robustbench_spur.splitref import OpenSplit, SplitRef, parse_split, parse_splits
 from robustbench_spur.stage import Stage, in_order
 from robustbench_spur.store import content_hash
+from robustbench_spur.tuning.tuned import TunedCell
 from robustbench_spur.types import SpurbenchError, nearest
 
 ALL = "all"
@@ -161,9 +171,13 @@ def _specs(
     data = CellData(split, setup.image_size)
     _check_choosable(make_spec.keywords["selection"], split)
     for plugin in methods:
-        training, method, given = configure(request, plugin, setup.training)
+        preset, tuned = preset_of(request, plugin, split.ref)
+        training, method, given = configure(request, plugin, setup.training, preset)
+        make_own = (
+            partial(TunedCell, **make_spec.keywords, rule=tuned.rule, rule_needs=tuned.needs) if tuned else make_spec
+        )
         for seed in seeds:
-            yield make_spec(
+            yield make_own(
                 plugin=plugin,
                 method=method,
                 given=given,

@@ -11,26 +11,23 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.literals import PluginSource, read_plugins
-from robustbench_spur.splits.base import Archive
+from robustbench_spur.stated import LITERALS, NAME, STATED
 from robustbench_spur.types import SpurbenchError, nearest
 
 PACKAGE = "robustbench_spur"
-PartitionName = Literal["train", "validation", "adapt", "selection", "test"]
-BUILT_IN, DRAFT = "built-in", "file"
-"""Origins of plugins that belong to no distribution."""
+BUILT_IN, DRAFT, NO_NAME = "built-in", "file", "an installed package"
+"""Origins of plugins that belong to no distribution, or to one that gives no name."""
 SETTINGS = {"method": "Hyperparameters", "evaluator": "Parameters", "dataset": "Parameters"}
 """Name of the settings class of a plugin of each kind."""
 FOLDERS = {"method": "methods", "evaluator": "evaluators", "dataset": "splits"}
@@ -41,60 +38,6 @@ CONTRACTS = {
     "dataset": (f"{PACKAGE}.splits.base", "Dataset"),
 }
 """Module and name of the class that a plugin of each kind derives from."""
-NAME = re.compile("[a-z][a-z0-9_]*")
-"""What a plugin may be called: names are parts of file names, of options and of pages."""
-
-
-class _Literals(BaseModel):
-    """What a class states, as the source has it."""
-
-    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
-
-    name: str = Field(pattern=f"^{NAME.pattern}$")
-    version: int = Field(ge=0)
-    summary: str = ""
-    source: str = ""
-
-
-class _MethodLiterals(_Literals):
-    needs: tuple[Literal["validation_attributes", "train_attributes", "adapt", "shortcut"], ...] = ()
-    every_group_in: tuple[PartitionName, ...] = ()
-    presets: dict[str, dict[str, Any]] = {}
-
-
-class _EvaluatorLiterals(_Literals):
-    metrics: dict[str, Metric]
-    collects: tuple[str, ...] = ()
-    partitions: tuple[PartitionName, ...] = ()
-
-
-class _DatasetLiterals(_Literals):
-    splits: dict[str, str] = Field(min_length=1)
-    aliases: dict[str, str] = {}
-    tied: tuple[str, ...] = ()
-    rhos: tuple[float, ...] = ()
-    default_rho: float = 1.0
-    embedded: bool = False
-    image_size: int = Field(default=8, ge=8)
-    image_sizes: tuple[int, ...] = ()
-    channels: int = Field(default=1, ge=1)
-    augmentations: tuple[Literal["horizontal_flip", "shift"], ...] = ()
-    licence: str = ""
-    archives: tuple[Archive, ...] = ()
-
-
-LITERALS: dict[str, type[_Literals]] = {
-    "method": _MethodLiterals,
-    "evaluator": _EvaluatorLiterals,
-    "dataset": _DatasetLiterals,
-}
-"""Types of what is believed of the source without running it."""
-STATED = {
-    "method": ("name", "version", "needs", "every_group_in", "presets"),
-    "evaluator": ("name", "version", "metrics", "collects", "partitions"),
-    "dataset": ("name", "version", "splits", "aliases", "tied", "rhos", "default_rho", "embedded"),
-}
-"""Class attributes that the source is believed on: the class must have the same values."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +52,7 @@ class Plugin:
         module: importable name; empty for a draft given by path.
         source: what was read from the file; None where it is broken.
         reason: why it is broken; empty where it is not.
+        rivals: where several plugins claim the name, all of them; this entry then stands for none, and is broken.
     """
 
     kind: str
@@ -118,21 +62,33 @@ class Plugin:
     module: str
     source: PluginSource | None
     reason: str = ""
+    rivals: tuple[Plugin, ...] = ()
 
     def literal(self, attribute: str, default: Any = None) -> Any:
-        """A class attribute as the source states it."""
-        return self.source.literals.get(attribute, default) if self.source else default
+        """A class attribute as the source states it; of rivals what the first that states it has.
+
+        So a bare split whose dataset is in dispute is still that dataset's, and never quietly another's.
+        """
+        sources = [rival.source for rival in self.rivals] or [self.source]
+        return next((one.literals[attribute] for one in sources if one and attribute in one.literals), default)
 
     @property
     def version(self) -> int | None:
         """The integer version, None where broken."""
         value = self.literal("version")
-        return value if isinstance(value, int) else None
+        return value if self.source and isinstance(value, int) else None
 
     @property
     def where(self) -> str:
-        """``file:line`` of the class."""
+        """``file:line`` of the class; of every rival where several claim the name."""
+        if self.rivals:
+            return " and ".join(rival.where for rival in self.rivals)
         return f"{self.path}:{self.source.line}" if self.source else str(self.path or self.origin)
+
+    @property
+    def distribution(self) -> str:
+        """Name of the distribution that it is from; empty where it is from none."""
+        return "" if self.origin in (BUILT_IN, DRAFT, NO_NAME) else self.origin.rpartition(" ")[0]
 
     @cached_property
     def sha256(self) -> str:
@@ -145,6 +101,8 @@ class Plugin:
         Raises:
             SpurbenchError: the plugin is broken, with its reason.
         """
+        if self.rivals:
+            raise SpurbenchError(self.reason)
         if self.source is None:
             raise SpurbenchError(f"{self.kind} {self.name!r} is broken: {self.reason} ({self.where})")
         try:
@@ -219,30 +177,25 @@ class Registry:
                 raise SpurbenchError(f"Expected a plugin file at {path}, found none. Check --plugin.")
 
     def entries(self, kind: str) -> list[Plugin]:
-        """Every plugin of a kind, broken ones included, by name.
+        """Every plugin of a kind, broken ones included, by name; no two have the same.
 
-        A broken plugin takes no other's name: where its own is taken, it goes by its place.
-
-        Raises:
-            SpurbenchError: two different plugins claim one name; both are named.
+        Where several sound plugins claim a name, none gets it: one entry stands for all of them, broken, with a reason that
+        says where each is. The same class found by several routes is one plugin. A broken plugin takes no other's name:
+        where its own is taken, it goes by its place.
         """
         if kind not in self._entries:
-            found: dict[str, Plugin] = {}
+            claims: dict[str, list[Plugin]] = {}
             every = [*self._built_in(kind), *self._installed(kind), *self._drafts(kind)]
             for plugin in sorted(every, key=lambda plugin: plugin.source is None):
-                other = found.get(plugin.name)
-                if other is None:
-                    found[plugin.name] = plugin
-                elif _same_file(plugin, other):
+                rivals = claims.setdefault(plugin.name, [])
+                if any(_same(plugin, other) for other in rivals):
                     continue
-                elif plugin.source is None:
-                    found.setdefault(plugin.where, replace(plugin, name=plugin.where))
+                if plugin.source is None and rivals:
+                    place = str(plugin.path or f"{plugin.origin}: {plugin.name}")
+                    claims.setdefault(place, [replace(plugin, name=place)])
                 else:
-                    raise SpurbenchError(
-                        f"Two {kind}s are named {plugin.name!r}: {other.where} ({other.origin}) and {plugin.where}"
-                        f" ({plugin.origin}). Rename or remove one."
-                    )
-            self._entries[kind] = [found[name] for name in sorted(found)]
+                    rivals.append(plugin)
+            self._entries[kind] = [_holder(claims[name]) for name in sorted(claims)]
         return self._entries[kind]
 
     def find(self, kind: str, name: str) -> Plugin:
@@ -267,7 +220,7 @@ class Registry:
 
     def _installed(self, kind: str) -> Iterator[Plugin]:
         for entry in importlib.metadata.entry_points(group=f"{PACKAGE}.{FOLDERS[kind]}"):
-            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
+            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else NO_NAME
             path = _source_of(entry)
             if path is None:
                 yield Plugin(kind, entry.name, origin, None, "", None, f"no source found for {entry.value!r}")
@@ -315,8 +268,26 @@ def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _same_file(one: Plugin, other: Plugin) -> bool:
-    return one.path is not None and other.path is not None and one.path.resolve() == other.path.resolve()
+def _same(one: Plugin, other: Plugin) -> bool:
+    """Whether two entries are one class, or one file that cannot be read."""
+    if one.path is None or other.path is None or one.path.resolve() != other.path.resolve():
+        return False
+    return one.source is None or other.source is None or one.source.line == other.source.line
+
+
+def _holder(claims: list[Plugin]) -> Plugin:
+    """Who has a name: the one that claims it, else an entry that says who they are and how to end it."""
+    first = claims[0]
+    if len(claims) == 1:
+        return first
+    count = "Two" if len(claims) == 2 else str(len(claims))
+    places = " and ".join(f"{plugin.where} ({plugin.origin})" for plugin in claims)
+    ways = ["Rename one"]
+    ways += [f"leave out --plugin {plugin.path}" for plugin in claims if plugin.origin == DRAFT]
+    ways += [f"run: pip uninstall {plugin.distribution}" for plugin in claims if plugin.distribution]
+    reason = f"{count} {first.kind}s are named {first.name!r}: {places}. {', or '.join(dict.fromkeys(ways))}."
+    origin = " and ".join(dict.fromkeys(plugin.origin for plugin in claims))
+    return Plugin(first.kind, first.name, origin, None, "", None, reason, tuple(claims))
 
 
 def _meant_kind(path: Path) -> str:

@@ -11,8 +11,9 @@ from robustbench_spur.home import Home
 from robustbench_spur.manifest import DEFAULT_BOARD, Manifest, Setup
 from robustbench_spur.parameters import Training
 from robustbench_spur.registry import Plugin, Registry
-from robustbench_spur.splitref import OpenSplit
+from robustbench_spur.splitref import OpenSplit, SplitRef
 from robustbench_spur.store import file_sha256
+from robustbench_spur.tuning.presets import TUNED, TunedPreset, find_preset
 from robustbench_spur.types import SpurbenchError, nearest
 from robustbench_spur.wrapping import wrap_base
 
@@ -30,7 +31,7 @@ class Request:
         seeds: of training.
         settings: of the methods or of the training budget, by name; texts are converted.
         split_settings: of the datasets, by name.
-        preset: name of a method's preset to start from.
+        preset: name of a method's preset to start from; ``"tuned"`` is the one that a search chose for the split.
         evaluators: names; all of the board's where empty.
         backbone: another network than the board's.
         image_size: another size than the board's, in pixels.
@@ -158,21 +159,30 @@ def check_settings(request: Request, plugins: list[Plugin]) -> None:
         raise SpurbenchError(f"Unknown selection rule {request.selection!r}. {nearest(request.selection, SELECTIONS)}")
 
 
-def configure(request: Request, plugin: Plugin, training: Training) -> tuple[Training, Any, dict[str, Any]]:
+def configure(
+    request: Request, plugin: Plugin, training: Training, preset: Mapping[str, Any]
+) -> tuple[Training, Any, dict[str, Any]]:
     """The budget, the method, and the settings that were given for both.
 
+    Args:
+        request: its settings go before the preset's.
+        plugin: of the method.
+        training: the board's budget.
+        preset: settings to start from; see :func:`preset_of`.
+
     Raises:
-        SpurbenchError: a value out of range or of the wrong type, an unknown preset, or a broken method.
+        SpurbenchError: a value out of range or of the wrong type, or a broken method.
     """
     fields = plugin.load().Hyperparameters.model_fields
-    given = dict(_preset(request, plugin))
+    shared = Training.model_fields.keys() - fields.keys()
+    given = {name: value for name, value in preset.items() if name not in shared}
     given |= {name: value for name, value in request.settings.items() if name in fields}
-    changes = {n: v for n, v in request.settings.items() if n in Training.model_fields and n not in fields}
+    changes = {n: v for n, v in {**preset, **request.settings}.items() if n in shared}
     training = Training.parse({**training.model_dump(), **changes}, "training") if changes else training
     method, own = make_method(plugin, given, training)
     wrap_base(method, Registry(request.plugin_files), training)
-    shared = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
-    return training, method, {**own, **shared}
+    of_budget = {name: value for name, value in training.model_dump(mode="json").items() if name in changes}
+    return training, method, {**own, **of_budget}
 
 
 def make_method(plugin: Plugin, given: Mapping[str, Any], training: Training) -> tuple[Any, dict[str, Any]]:
@@ -193,15 +203,23 @@ def make_method(plugin: Plugin, given: Mapping[str, Any], training: Training) ->
     return method, {name: value for name, value in parsed.model_dump(mode="json").items() if name in given}
 
 
-def _preset(request: Request, plugin: Plugin) -> Mapping[str, Any]:
+def preset_of(request: Request, plugin: Plugin, ref: SplitRef) -> tuple[Mapping[str, Any], TunedPreset | None]:
+    """The settings of the preset asked for, and the evidence for them where a search chose them for this split.
+
+    Raises:
+        SpurbenchError: the method has no such preset, or no tuned one for the split.
+    """
     if request.preset is None:
-        return {}
+        return {}, None
+    if request.preset == TUNED:
+        tuned = find_preset(plugin, ref, request.home)
+        return tuned.settings, tuned
     presets: Mapping[str, Mapping[str, Any]] = plugin.literal("presets", {})
     if request.preset not in presets:
         raise SpurbenchError(
             f"Method {plugin.name!r} has no preset {request.preset!r}. {nearest(request.preset, list(presets))}"
         )
-    return presets[request.preset]
+    return presets[request.preset], None
 
 
 def seeds_of(request: Request) -> tuple[int, ...]:

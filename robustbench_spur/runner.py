@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from robustbench_spur.scoring import Scorer, as_json, load_evaluators
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import IMAGE_KINDS, Stage, in_order
 from robustbench_spur.store import canonical
+from robustbench_spur.tuning.tuned import TunedCell
 from robustbench_spur.types import PARTITIONS
 
 
@@ -83,20 +84,33 @@ def carry_out(plan: Plan, watcher: Watcher, executor: Executor | None = None) ->
             yield _finish(cell, plan, records, watcher, {})
         else:
             waiting.append(cell)
-    yield from _run_waiting(waiting, plan, records, watcher, executor or LocalExecutor())
+    for cell, outcomes in carry_out_stages(plan, waiting, watcher, executor):
+        yield _finish(cell, plan, records, watcher, outcomes)
 
 
-def _run_waiting(
-    waiting: list[PlannedCell], plan: Plan, records: RecordStore, watcher: Watcher, executor: Executor
-) -> Iterator[Finished]:
+def carry_out_stages(
+    plan: Plan, cells: Sequence[PlannedCell], watcher: Watcher, executor: Executor | None = None
+) -> Iterator[tuple[PlannedCell, Mapping[str, Outcome]]]:
+    """Carry out the stages of a plan, and write no record.
+
+    Args:
+        plan: what to do.
+        cells: of the plan, each with stages.
+        watcher: is told how it goes on.
+        executor: carries out the stages; this process unless given.
+
+    Yields:
+        Each cell as soon as its stages have ended, with the outcomes so far by key: its own are among them.
+    """
+    waiting = list(cells)
     needs = {cell.key: {s.key for s in in_order(cell.stages.all())} for cell in waiting if cell.stages}
     outcomes: dict[str, Outcome] = {}
-    for outcome in executor.run(plan.stages(), plan.runtime, watcher.progress):
+    for outcome in (executor or LocalExecutor()).run(plan.stages(), plan.runtime, watcher.progress):
         outcomes[outcome.stage.key] = outcome
         watcher.finished_stage(outcome)
         for cell in [cell for cell in waiting if needs[cell.key] <= outcomes.keys()]:
             waiting.remove(cell)
-            yield _finish(cell, plan, records, watcher, outcomes)
+            yield cell, outcomes
 
 
 def _finish(
@@ -212,6 +226,7 @@ def off_board(spec: CellSpec, *, degenerate: bool) -> tuple[str, ...]:
     found += ["evaluators are not the board's"] if spec.evaluators != manifest.evaluators else []
     found += [f"initial weights {spec.weights_sha256[:12]}"] if spec.weights_sha256 else []
     found += [f"checkpoint for {name}" for name in spec.checkpoints]
+    found += [f"settings chosen by {spec.rule}"] if isinstance(spec, TunedCell) else []
     found += ["forced where it is not applicable"] if degenerate else []
     return tuple(found)
 

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,17 +165,149 @@ def test_the_same_file_by_several_routes_is_one_plugin(tmp_path: Path, monkeypat
     assert Registry((own.path,)).find("method", own.name) == own
 
 
-def test_two_plugins_of_one_name_are_an_error_that_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(
-        tmp_path / "site", {"acme_one.py": METHOD}, "[robustbench_spur.methods]\nmine = acme_one:Mine\n", monkeypatch
-    )
-    draft = write(tmp_path / "draft.py")
+ONE = {"acme_one.py": METHOD}
+ENTRY = "[robustbench_spur.methods]\nmine = acme_one:Mine\n"
+
+
+def clash(registry: Registry, name: str = "mine", kind: str = "method") -> str:
+    """The reason of the one entry that stands for all who claim a name, which is the error of loading it."""
+    (entry,) = [plugin for plugin in registry.entries(kind) if plugin.name == name]
+    assert (entry.source, entry.path, entry.version) == (None, None, None)
+    assert len(entry.rivals) > 1
+    assert registry.find(kind, name) == entry
     with pytest.raises(SpurbenchError) as error:
-        Registry((draft,)).entries("method")
-    assert "Two methods are named 'mine'" in str(error.value)
-    assert f"{tmp_path / 'site' / 'acme_one.py'}:2 (acme-methods 2.1)" in str(error.value)
-    assert f"{draft}:2 (file)" in str(error.value)
-    assert names(Registry((draft,)), "evaluator") == names(Registry(), "evaluator")
+        entry.load()
+    assert str(error.value) == entry.reason
+    return entry.reason
+
+
+def test_a_draft_and_a_built_in(tmp_path: Path) -> None:
+    own = Registry().entries("method")[0]
+    draft = write(tmp_path / "draft.py", METHOD.replace("'mine'", f"'{own.name}'"))
+    registry = Registry((draft,))
+    assert clash(registry, own.name) == (
+        f"Two methods are named {own.name!r}: {own.where} (built-in) and {draft}:2 (file)."
+        f" Rename one, or leave out --plugin {draft}."
+    )
+    assert names(registry) == names(Registry())
+    assert registry.find("method", own.name).origin == "built-in and file"
+    assert registry.find("method", own.name).where == f"{own.where} and {draft}:2"
+
+
+def test_a_distribution_and_a_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, before = Registry().entries("method")[0], names(Registry())
+    text = METHOD.replace("'mine'", f"'{own.name}'")
+    install(tmp_path, {"acme_one.py": text}, ENTRY.replace("mine", own.name), monkeypatch)
+    assert clash(Registry(), own.name) == (
+        f"Two methods are named {own.name!r}: {own.where} (built-in) and {tmp_path / 'acme_one.py'}:2"
+        " (acme-methods 2.1). Rename one, or run: pip uninstall acme-methods."
+    )
+    assert names(Registry()) == before
+
+
+def test_a_distribution_and_a_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", ONE, ENTRY, monkeypatch)
+    draft = write(tmp_path / "draft.py")
+    assert clash(Registry((draft,))) == (
+        f"Two methods are named 'mine': {tmp_path / 'site' / 'acme_one.py'}:2 (acme-methods 2.1) and {draft}:2 (file)."
+        f" Rename one, or leave out --plugin {draft}, or run: pip uninstall acme-methods."
+    )
+
+
+def test_two_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "one", ONE, ENTRY, monkeypatch)
+    two = {"other_one.py": METHOD}
+    install(tmp_path / "two", two, ENTRY.replace("acme", "other"), monkeypatch, name="other-methods")
+    reason = clash(Registry())
+    assert f"{tmp_path / 'one' / 'acme_one.py'}:2 (acme-methods 2.1)" in reason
+    assert f"{tmp_path / 'two' / 'other_one.py'}:2 (other-methods 2.1)" in reason
+    assert {"run: pip uninstall acme-methods", "run: pip uninstall other-methods"} <= set(
+        reason.rstrip(".").split(", or ")
+    )
+
+
+def test_two_drafts_and_three(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.py") for name in ("one", "two", "three")]
+    places = [f"{path}:2 (file)" for path in files]
+    assert clash(Registry(tuple(files[:2]))) == (
+        f"Two methods are named 'mine': {places[0]} and {places[1]}."
+        f" Rename one, or leave out --plugin {files[0]}, or leave out --plugin {files[1]}."
+    )
+    assert clash(Registry(tuple(files))).startswith(f"3 methods are named 'mine': {' and '.join(places)}. Rename one, ")
+
+
+def test_two_classes_of_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "draft.py", METHOD + METHOD.replace("class Mine", "class Other"))
+    assert f"{path}:2 (file) and {path}:6 (file). Rename one, or leave out --plugin {path}." in clash(Registry((path,)))
+
+
+def test_two_of_other_kinds(tmp_path: Path) -> None:
+    metrics = [write(tmp_path / f"{name}.py", EVALUATOR) for name in ("a", "b")]
+    assert clash(Registry(tuple(metrics)), kind="evaluator").startswith("Two evaluators are named 'mine': ")
+    stated = METHOD.replace("Method", "Dataset") + "    splits = {'a': 'b'}\n"
+    datasets = [write(tmp_path / f"{name}.py", stated) for name in ("c", "d")]
+    assert clash(Registry(tuple(datasets)), kind="dataset").startswith("Two datasets are named 'mine': ")
+
+
+def test_a_method_and_an_evaluator_may_have_one_name(tmp_path: Path) -> None:
+    files = write(tmp_path / "method.py"), write(tmp_path / "evaluator.py", EVALUATOR)
+    registry = Registry(files)
+    for kind, path in zip(("method", "evaluator"), files, strict=True):
+        found = registry.find(kind, "mine")
+        assert (found.path, found.rivals, found.load().name) == (path, (), "mine")
+
+
+def test_two_of_one_name_disturb_no_other(tmp_path: Path) -> None:
+    files = tuple(write(tmp_path / f"{name}.py") for name in ("one", "two"))
+    registry, plain = Registry(files), Registry()
+    assert names(registry) == sorted([*names(plain), "mine"])
+    own = plain.entries("method")[0]
+    assert registry.find("method", own.name) == own
+    assert registry.find("method", own.name).load() is own.load()
+    assert names(registry, "evaluator") == names(plain, "evaluator")
+
+
+def test_a_split_of_a_dataset_in_dispute_is_not_taken_from_another(tmp_path: Path, spurbench: Any, home: Any) -> None:
+    stated = METHOD.replace("Method", "Dataset").replace("'mine'", "'phantom'") + "    splits = {'a': 'b'}\n"
+    draft = write(tmp_path / "draft.py", stated)
+    for split in ("field", "phantom/field", "phantom/field@1.0"):
+        ended = spurbench("run", "--method", "erm", "--split", split, "--plugin", draft, "--dry-run")
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.startswith("spurbench: Two datasets are named 'phantom': ")
+    rows = [row for row in spurbench("list", "splits", "--json", "--plugin", draft).rows if "phantom" in row["name"]]
+    assert [(row["name"], row["status"]) for row in rows] == [("phantom", "broken")]
+
+
+def test_a_broken_plugin_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = "mine = acme_absent:Mine\n"
+    install(tmp_path / "one", {}, f"[robustbench_spur.methods]\n{entry}", monkeypatch)
+    install(tmp_path / "two", {}, f"[robustbench_spur.methods]\n{entry}", monkeypatch, name="other-methods")
+    draft = write(tmp_path / "draft.py")
+    registry = Registry((draft,))
+    assert registry.find("method", "mine").path == draft
+    places = {"acme-methods 2.1: mine", "other-methods 2.1: mine"}
+    assert places <= set(names(registry))
+    assert {registry.find("method", place).reason for place in places} == {"no source found for 'acme_absent:Mine'"}
+
+
+def test_the_command_names_both(tmp_path: Path, spurbench: Any, home: Any, tiny: list[str]) -> None:
+    one, two = (write(tmp_path / f"{name}.py") for name in ("one", "two"))
+    drafts = ["--plugin", one, "--plugin", two]
+    both = f"Two methods are named 'mine': {one}:2 (file) and {two}:2 (file). Rename one"
+    states = {
+        row["name"]: (row["status"], row["reason"]) for row in spurbench("list", "methods", "--json", *drafts).rows
+    }
+    assert states["mine"][0] == "broken"
+    assert states["mine"][1].startswith(both)
+    assert states["erm"] == ("ok", "")
+    assert "broken: Two methods are named" in " ".join(spurbench("list", "methods", *drafts).out.split())
+    described = spurbench("describe", "mine", *drafts)
+    assert (described.code, described.out) == (2, "")
+    assert both in described.err
+    ran = spurbench("run", "--method", "mine", "--split", "field", *drafts, *tiny)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"spurbench: {both}")
+    assert not home.root.exists()
 
 
 # Broken plugins

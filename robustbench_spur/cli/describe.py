@@ -57,9 +57,15 @@ def find(name: str, registry: Any) -> Any:
 
 
 def describe(plugin: Any) -> dict[str, Any]:
-    """All that the source states, as JSON values."""
+    """All that the source states, as JSON values.
+
+    Raises:
+        SpurbenchError: several plugins have the name; all are told.
+    """
     from robustbench_spur.parameters import Share
 
+    if plugin.rivals:
+        plugin.load()
     literal = plugin.literal
     out: dict[str, Any] = {
         "name": plugin.name,
@@ -78,6 +84,7 @@ def describe(plugin: Any) -> dict[str, Any]:
         needs = tuple(literal("needs", ()))
         out |= {"needs": needs, "track": track_of(needs), "every_group_in": tuple(literal("every_group_in", ()))}
         out["presets"] = literal("presets", {})
+        out["tuned"] = _tuned(plugin)
     for name in ("splits", "aliases", "tied", "rhos", "default_rho", "licence", "partitions"):
         if plugin.source is not None and name in plugin.source.literals:
             out[name] = literal(name)
@@ -97,6 +104,25 @@ def describe(plugin: Any) -> dict[str, Any]:
     ]
     out["doc"] = plugin.source.doc if plugin.source else ""
     return out
+
+
+def _tuned(plugin: Any) -> dict[str, dict[str, Any]]:
+    """What searches chose for a method, by split: settings, rule and track, without the trials."""
+    from robustbench_spur.cli.options import home_of
+    from robustbench_spur.tuning.presets import presets_of
+
+    return {
+        split: {
+            "settings": preset.settings,
+            "rule": preset.rule,
+            "track": preset.track,
+            "trials": len(preset.trials),
+            "method_version": preset.method_version,
+            "finished": preset.finished,
+            "command": preset.command,
+        }
+        for split, preset in presets_of(plugin, home_of()).items()
+    }
 
 
 def training() -> dict[str, Any]:
@@ -153,6 +179,12 @@ def _print(one: dict[str, Any]) -> None:
     for name in ("needs", "track", "every_group_in", "presets", "splits", "aliases", "rhos", "partitions", "licence"):
         if one.get(name):
             console.print(f"[bold]{name}[/bold]: {escape(_plain(one[name]))}")
+    for split, tuned in one.get("tuned", {}).items():
+        settings = ", ".join(f"{name}={value}" for name, value in tuned["settings"].items()) or "the defaults"
+        console.print(
+            f"[bold]tuned[/bold] for {escape(split)}: {escape(settings)}; chosen by {tuned['rule']} among"
+            f" {tuned['trials']} trials, track {tuned['track']}. Use it: --preset tuned"
+        )
     if one.get("metrics"):
         console.print("[bold]metrics[/bold]")
         for name, definition in one["metrics"].items():

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the rows; exit code 1 where ``--check`` finds a broken plugin."""
+    """Print the rows; exit code 1 where ``--check`` finds a broken plugin, 2 where two plugins have one name."""
     from robustbench_spur.registry import Registry
 
     registry = Registry(tuple(options.plugin))
@@ -29,6 +29,8 @@ def main(options: argparse.Namespace) -> int:
         print_json(listed)
     else:
         _print_tables(listed)
+    if any(plugin.rivals for kind in kinds for plugin in registry.entries(KINDS[kind])):
+        return 2
     return 1 if options.check and any(row["status"] == "broken" for row in listed) else 0
 
 

@@ -44,16 +44,16 @@ def settings(plugin: Plugin, method: type[Any]) -> str:
     model = method.Hyperparameters
     if not issubclass(model, Hyperparameters):
         return f"Expected settings that derive from Hyperparameters, found {model.__name__}."
-    fields = plugin.source.settings if plugin.source else []
-    if [field.name for field in fields] != list(model.model_fields):
+    stated = plugin.source.settings if plugin.source else []
+    if [one.name for one in stated] != list(model.model_fields):
         return "Expected every setting as an annotated field in the method's file or in one that it imports from beside it."
-    for field in fields:
-        if len(field.doc) <= SHORTEST_DOC:
-            return f"Expected a doc line for the setting {field.name}, found {field.doc!r}."
+    for one in stated:
+        if len(one.doc) <= SHORTEST_DOC:
+            return f"Expected a doc line for the setting {one.name}, found {one.doc!r}."
     try:
         for epochs in (1, 8, 50):
             model.parse(model().resolved(Training(epochs=epochs)).model_dump(), plugin.name)
-        for name, value in _search_ends(fields):
+        for name, value in _search_ends(plugin):
             model.parse({name: value}, plugin.name)
         for preset in method.presets.values():
             model.parse(preset, plugin.name)
@@ -62,25 +62,24 @@ def settings(plugin: Plugin, method: type[Any]) -> str:
     return ""
 
 
-def _search_ends(fields: list[Any]) -> Iterator[tuple[str, Any]]:
-    for field in fields:
-        ends = field.search.options if isinstance(field.search, Choice) else ()
-        if hasattr(field.search, "low"):
-            ends = (field.search.low, field.search.high)
+def _search_ends(plugin: Plugin) -> Iterator[tuple[str, Any]]:
+    for one in plugin.source.settings if plugin.source else []:
+        ends = one.search.options if isinstance(one.search, Choice) else ()
+        if hasattr(one.search, "low"):
+            ends = (one.search.low, one.search.high)
         for end in ends:
-            yield field.name, end
+            yield one.name, end
 
 
 def bad_values(plugin: Plugin, method: type[Any]) -> str:
     """Values beyond a bound, of a wrong type, NaN, and unknown names are refused by the standard error."""
-    fields = plugin.source.settings if plugin.source else []
     tried: list[tuple[str, Any]] = [("no_such_setting", 1)]
-    for field in fields:
-        tried += [(field.name, bound + BEYOND[kind]) for kind, bound in field.bounds.items()]
-        if field.type in ("int", "float", "bool"):
-            tried += [(field.name, "many"), (field.name, float("nan"))]
-        if field.type == "int":
-            tried.append((field.name, 1.5))
+    for one in plugin.source.settings if plugin.source else []:
+        tried += [(one.name, bound + BEYOND[kind]) for kind, bound in one.bounds.items()]
+        if one.type in ("int", "float", "bool"):
+            tried += [(one.name, "many"), (one.name, float("nan"))]
+        if one.type == "int":
+            tried.append((one.name, 1.5))
     for name, value in tried:
         try:
             method.Hyperparameters.parse({name: value}, plugin.name)

@@ -37,7 +37,7 @@ def write_page(board: Board, home: Home, path: Path | None = None, plugin_files:
         The file.
 
     Raises:
-        SpurbenchError: a plugin file is not there, or two plugins claim one name.
+        SpurbenchError: a plugin file is not there.
     """
     target = path or home.pages / board.manifest.board / "index.html"
     text = render_page(board, Registry(plugin_files))
