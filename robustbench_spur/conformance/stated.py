@@ -46,7 +46,7 @@ def settings(plugin: Plugin, method: type[Any]) -> str:
         return f"Expected settings that derive from Hyperparameters, found {model.__name__}."
     stated = plugin.source.settings if plugin.source else []
     if [one.name for one in stated] != list(model.model_fields):
-        return "Expected every setting as an annotated field in the method's file or in one that it imports from beside it."
+        return "Expected every setting to be annotated in the method's file, or in one beside it that it imports from."
     for one in stated:
         if len(one.doc) <= SHORTEST_DOC:
             return f"Expected a doc line for the setting {one.name}, found {one.doc!r}."

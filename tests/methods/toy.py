@@ -160,3 +160,28 @@ def task_of(
         substitutes=substitutes or {},
         numerics={"device": "cpu", "precision": "float32"},
     )
+
+
+def passthrough(width: int, classes: int = 2, *, seed: int = 0) -> Classifier:
+    """A network whose features are its pixels, behind a random last layer."""
+    model = Classifier(torch.nn.Flatten(), width, classes, [0.0], [1.0])
+    generator = torch.Generator().manual_seed(seed)
+    torch.nn.init.normal_(model.head.weight, generator=generator)  # type: ignore[arg-type]
+    torch.nn.init.normal_(model.head.bias, generator=generator)  # type: ignore[arg-type]
+    return model
+
+
+def drawn_features(count: int, width: int, *, seed: int = 1) -> NDArray[np.float32]:
+    """Features of some examples, shape (count, width)."""
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def as_images(features: NDArray[Any]) -> torch.Tensor:
+    """Features as images for :func:`passthrough`, shape (count, width, 1, 1)."""
+    return torch.from_numpy(np.ascontiguousarray(features, np.float32))[:, :, None, None]
+
+
+def value(loss: torch.Tensor) -> float:
+    """A loss as a number; it must have a slope."""
+    assert loss.requires_grad
+    return float(loss.detach())
