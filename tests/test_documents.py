@@ -23,7 +23,7 @@ def test_the_checks_end_with_the_tests_as_the_readme_runs_them() -> None:
     assert len(commands) == 2
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()
     assert lines[-1] == commands[1]
-    assert commands[0].endswith("spurbench run --method all --split field")
+    assert commands[0].endswith("spurbench run --method erm groupdro jtt dfr --split field")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
