@@ -20,8 +20,9 @@ HEADINGS = {
 }
 START = """# Methods
 
-Every built-in method, by the track on which it is ranked: what it may see. One file each in `methods/`; `spurbench describe NAME` shows
-its equations, settings and search ranges, [results.md](results.md) how it fares. Made from those files by `python docs/catalogue.py`.
+Every built-in method, by the track on which it is ranked: what it may see. One file each in `methods/`; `spurbench describe
+NAME` shows its equations, settings and search ranges, [results.md](results.md) how it fares. Made from those files by
+`python docs/catalogue.py`.
 """
 
 
@@ -47,8 +48,7 @@ def entry(plugin: Plugin) -> str:
     """One method: what it does, where it comes from, and where it departs from that."""
     assert plugin.source is not None
     lines = [f"### `{plugin.name}`\n", f"{sentence(plugin.literal('summary', ''))}\n"]
-    for name in ("Source", "Deviations", "Needs"):
-        lines.append(f"- {name}: {section(plugin.source.doc, name)}")
+    lines += [f"- {name}: {section(plugin.source.doc, name)}" for name in ("Source", "Deviations", "Needs")]
     return "\n".join(lines) + "\n"
 
 

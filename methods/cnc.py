@@ -1,29 +1,33 @@
-"""CnC, correct-n-contrast: bring together the features of a class that ERM tells apart, and take apart what it takes for the same.
+"""CnC: bring together the features of a class that ERM tells apart, and take apart what it takes for the same.
 
 1. A model is trained by ERM; its predictions stand for the attribute.
 2. A new model minimises (1 - ``share``) times the cross-entropy plus ``share`` times a contrastive loss. For an anchor,
-   positives have its class and another prediction, negatives another class and its prediction: the loss is the mean
-   over positives of -log of exp(sim / T) over that plus the negatives', sim being the cosine of the features and T the
-   ``temperature``.
+   positives have its class and another prediction, negatives another class and its prediction. The loss of an anchor is
+   the mean over its positives p of -log(exp(s_p / T) / sum exp(s / T)), where s is the cosine of the features, T the
+   ``temperature`` and the sum runs over the anchor's positives and negatives.
 
-Source: Zhang, Sohoni, Zhang, Finn and Re, ICML 2022 (arXiv 2203.01517), "Correct-n-contrast", section 4, equations 5
-    and 6, algorithm 1.
-Deviations: anchors, positives and negatives are those of a batch in which every (class, prediction) is drawn equally
-    often, in place of batches put together around one anchor; the loss is one-sided.
+Source: Zhang, Sohoni, Zhang, Finn and Re, ICML 2022 (arXiv 2203.01517), "Correct-n-contrast", section 4, algorithm 1 and
+    its supervised contrastive loss.
+Deviations: anchors, positives and negatives are found in a batch in which every (class, prediction) is drawn equally
+    often, in place of batches put together around one anchor; every example that has both is an anchor; the first model
+    takes ``id_epochs``, in place of strong weight decay, to keep it from fitting the examples against the shortcut.
 Needs: labels only.
 """
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from robustbench_spur import (
     Batch,
+    Choice,
     Classifier,
     Hyperparameters,
     LogUniform,
     Sampling,
+    Share,
     Stage,
     Task,
     Uniform,
@@ -37,6 +41,9 @@ from robustbench_spur.methods.erm import ERM
 class CnCHyperparameters(Hyperparameters):
     """Settings of CnC."""
 
+    id_epochs: int = parameter(
+        Share(0.25, "epochs"), "epochs of the first model", at_least=1, search=Choice((1, 2, 3, 4))
+    )
     share: float = parameter(0.75, "weight of the contrastive loss", at_least=0, at_most=1, search=Uniform(0.3, 0.9))
     temperature: float = parameter(0.1, "T: of the similarities", above=0, search=LogUniform(0.03, 1.0))
 
@@ -53,13 +60,18 @@ class CnC(ERM):
 
     def fit(self, task: Task) -> Stage:
         """Train by ERM; take its predictions; train with the contrast."""
-        predicted = task.compute(self.predictions, task.outputs(task.train(ERM()), "train"), on="train")
+        first = task.train(ERM(), epochs=self.hyper.id_epochs)
+        predicted = task.compute(self.predictions, task.outputs(first, "train"), on="train")
         return task.train(self, given=predicted)
 
     def predictions(self, train: View, outputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """The predicted class of every training example, shape (n,)."""
         predicted = outputs["logits"].argmax(axis=1)
-        return {"predicted": predicted}, {"errors": int((predicted != train.labels).sum())}
+        wrong = predicted != train.labels
+        notes: dict[str, Any] = {"errors_by_class": np.bincount(train.labels[wrong], minlength=train.classes).tolist()}
+        if not wrong.any():
+            notes["warning"] = "the first model makes no error: there is nothing to contrast"
+        return {"predicted": predicted}, notes
 
     def sampling(self, train: View) -> Sampling:
         """Every (class, prediction) that occurs equally often."""
@@ -77,7 +89,7 @@ class CnC(ERM):
 def correct_contrast(
     features: torch.Tensor, labels: torch.Tensor, predicted: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Mean over anchors and their positives; 0 where no anchor has any.
+    """Mean over the anchors, which have a positive and a negative each; 0 where there is none.
 
     Args:
         features: shape (b, width).
@@ -89,7 +101,9 @@ def correct_contrast(
     similar = unit @ unit.T / temperature
     same_label, same_guess = labels[:, None] == labels[None], predicted[:, None] == predicted[None]
     positive, negative = same_label & ~same_guess, ~same_label & same_guess
-    rest = torch.where(negative, similar, -torch.inf).logsumexp(1, keepdim=True)
-    each = torch.logaddexp(similar, rest) - similar
-    chosen = positive & negative.any(1, keepdim=True)
-    return torch.where(chosen, each, 0.0).sum() / chosen.sum().clamp(min=1)
+    anchor = positive.any(1) & negative.any(1)
+    # the rows of examples that are no anchors are not masked: a row of -inf alone would have no gradient but NaN
+    compared = torch.where(anchor[:, None] & ~(positive | negative), -torch.inf, similar)
+    logs = similar - compared.logsumexp(1, keepdim=True)
+    means = torch.where(positive, logs, 0.0).sum(1) / positive.sum(1).clamp(min=1)
+    return -torch.where(anchor, means, 0.0).sum() / anchor.sum().clamp(min=1)

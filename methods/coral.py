@@ -38,8 +38,12 @@ class CORAL(Matched):
     every_group_in = ("train",)
     Hyperparameters = CORALHyperparameters
 
-    def distance(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference of the means plus that of the covariances."""
-        means = first.mean(0) - second.mean(0)
-        covariances = first.T.cov() - second.T.cov()
-        return (means**2).mean() + (covariances**2).mean()
+    def distances(self, features: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
+        """Mean squared differences of the means plus those of the covariances."""
+        sizes = member.sum(0)
+        means = member.T @ features / sizes.clamp(min=1)[:, None]
+        centred = [(features - mean) * inside[:, None] for mean, inside in zip(means, member.T, strict=True)]
+        covariances = [one.T @ one / (size - 1).clamp(min=1) for one, size in zip(centred, sizes, strict=True)]
+        apart = ((means[:, None] - means[None]) ** 2).mean(-1)
+        rows = [torch.stack([((one - other) ** 2).mean() for other in covariances]) for one in covariances]
+        return apart + torch.stack(rows)

@@ -4,7 +4,8 @@
 2. On the features of the others, a last layer is trained by GroupDRO: weights of the groups grow with their mean
    losses, q_g <- q_g exp(``eta`` l_g), and the weighted sum of the l_g is minimised.
 
-Source: Nguyen et al. 2022, "Classifier retraining on independent splits", algorithm 1.
+Source: Nguyen, Zhang and Nguyen 2022 (arXiv 2204.09583), "Improved group robustness via classifier retraining on
+    independent splits".
 Deviations: the parts hold different patients; full-batch Adam on standardised features; no generalisation adjustment.
 Needs: group labels of the training set, in the second stage; examples in every group.
 """
@@ -35,7 +36,7 @@ class CROIS(ERM):
     name = "crois"
     version = 1
     summary = "learns features on one part of the training set and the last layer by GroupDRO on the other"
-    source = "Nguyen et al. 2022, Classifier retraining on independent splits, algorithm 1"
+    source = "Nguyen et al. 2022, Improved group robustness via classifier retraining on independent splits"
     needs = ("train_attributes",)
     every_group_in = ("train",)
     Hyperparameters = CROISHyperparameters

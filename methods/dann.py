@@ -2,11 +2,12 @@
 
 An adversary learns to predict the attribute from the features, by cross-entropy; the features learn to predict the
 class and, through a gradient that is reversed and multiplied by a factor growing to ``strength``, to mislead it.
-Attribute values are drawn equally often.
+Groups are drawn equally often.
 
 Source: Ganin et al., JMLR 2016 (arXiv 1505.07818), "Domain-adversarial training of neural networks", equations 9 and
     17, and section 5.2.2 (how the factor grows).
-Deviations: environments are the attribute's values, all of them labelled; the adversary learns at the model's rate.
+Deviations: environments are the attribute's values, all of them labelled; groups are drawn equally
+    often, not examples as they come; the adversary learns at the model's rate.
 Needs: attributes of the training set, in the loss and in the sampling; examples in every group: where label and
     attribute are tied, features that hide the one hide the other.
 """

@@ -6,7 +6,7 @@ differences that add up to zero.
 
 Source: Wang et al., CVPR 2020 (arXiv 1911.11834), "Towards fairness in visual recognition", section 4.3
     (domain-independent training; sum of the layers' outputs).
-Deviations: none known.
+Deviations: the mean of the layers in place of their sum, which decides alike and is less certain.
 Needs: attributes of the training set, in the loss; examples in every group: the layer of a value with one class is a
     constant.
 """

@@ -5,10 +5,11 @@ on a fresh class-balanced subset, -log softmax_y(-T |s_m| ||f/|f| - p_my/|p_my||
 squared correlation of its prototypes with those of the members before. The model is the mean of the members'
 probabilities.
 
-Source: To, Le, Nguyen, Tran and Le, ICML 2025, "Diverse prototypical ensembles improve robustness to subpopulation
-    shift", section 3.
-Deviations: full-batch Adam; the weight of the diversity is given for correlations, in place of 1e5 for covariances of
-    2,048 features; subsets are balanced by class, not by group, so that no attribute is needed.
+Source: To et al., ICML 2025 (arXiv 2505.23027), "Diverse prototypical ensembles improve robustness to subpopulation
+    shift", algorithm 1.
+Deviations: full-batch Adam, from near the class means, without weight decay; members are kept apart by squared
+    correlations, where the released code has the size of covariances with a weight of 1e5 for 2,048 features; subsets are
+    balanced by class, not by group, so that no attribute is needed.
 Needs: labels of the training and the validation set, no attributes.
 """
 
@@ -42,7 +43,7 @@ class DPE(ERM):
     name = "dpe"
     version = 1
     summary = "an ensemble of distance classifiers on ERM's features, kept apart"
-    source = "To et al. 2025, Diverse prototypical ensembles, section 3"
+    source = "To et al. 2025, Diverse prototypical ensembles, algorithm 1"
     needs = ()
     Hyperparameters = DPEHyperparameters
 

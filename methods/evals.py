@@ -7,7 +7,7 @@
    (EIIL). k and c are those with the best accuracy of the worst (class, environment).
 
 Source: Ghaznavi et al. 2024 (arXiv 2410.05345), "Trained models tell us how to make them robust to spurious correlation
-    without group annotation", section 3.
+    without group annotation".
 Deviations: halves hold different patients; the penalty of EIIL is maximised in closed form, see ``eiil.py``.
 Needs: labels of the training and the validation set, no attributes.
 """
@@ -37,7 +37,7 @@ class EVaLS(ERM):
     name = "evals"
     version = 1
     summary = "fits the last layer on held-out points of high and of low loss"
-    source = "Ghaznavi et al. 2024, Trained models tell us how to make them robust, section 3"
+    source = "Ghaznavi et al. 2024, Trained models tell us how to make them robust"
     needs = ()
     Hyperparameters = EVaLSHyperparameters
 

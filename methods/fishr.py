@@ -6,9 +6,11 @@ gradient of example i is (p_i - y_i) times its features, for the weights, and p_
 exponential moving averages with factor ``memory``.
 
 Source: Rame, Dancette and Cord, ICML 2022 (arXiv 2109.02934), "Fishr", equations 3 and 4, section 3.
-Deviations: mean over the weights in place of the squared norm, so that the strength does not depend on the network's
-    width.
-Needs: attributes of the training set, in the loss and in the sampling; examples in every group.
+Deviations: environments are the attribute's values, so that the attribute itself meets the penalty where it tells
+    equally much at each of them; mean over the weights in place of the squared norm, so that the strength does not
+    depend on the network's width.
+Needs: attributes of the training set, in the loss and in the sampling; examples in every group: with one class at
+    each value the gradients that are made to vary alike are those of the classes.
 """
 
 import torch

@@ -6,10 +6,11 @@ are mixed otherwise. Both are worked out from the classifier's probabilities. A 
 groups (class, s).
 
 Source: Han and Zou, ICML 2024 (arXiv 2404.13815), "Improving group robustness on spurious correlation requires preciser
-    group inference", section 4, equations 4 to 6.
+    group inference": its correlation term and its spurious term.
 Deviations: the comparison set is ``adapt``, whose labels are used and whose attributes are not; s has as many values as
     there are classes; information is worked out by plug-in, where the paper minimises a cross-entropy for it.
-Needs: images and labels of the ``adapt`` partition, labels of the training set; no attributes.
+Needs: images and labels of the ``adapt`` partition, labels of the training set. No attribute is read, but the
+    comparison set must mix the groups otherwise than the training set does, and ``validation`` mixes them alike.
 """
 
 from typing import Any
@@ -37,7 +38,7 @@ class GIC(InferredGroupDRO):
     name = "gic"
     version = 1
     summary = "finds the attribute by comparison with an unbiased set, then GroupDRO"
-    source = "Han and Zou 2024, Preciser group inference, section 4"
+    source = "Han and Zou 2024, Preciser group inference, correlation and spurious term"
     needs = ("adapt",)
     Hyperparameters = GICHyperparameters
 

@@ -6,8 +6,9 @@ gradients of two halves of e's examples.
 
 Source: Arjovsky, Bottou, Gulrajani and Lopez-Paz 2019 (arXiv 1907.02893), "Invariant risk minimization", IRMv1,
     equation and section 3.1; appendix D (two halves; weight of 1 at first, then large; loss divided by the weight).
-Deviations: the optimiser is not set anew when the weight rises; an environment with fewer than two examples in a batch
-    has no penalty there.
+Deviations: environments are the attribute's values, so that the attribute itself meets the penalty where it tells
+    equally much at each of them; the optimiser is not set anew when the weight rises; an environment with fewer than
+    two examples in a batch has no penalty there.
 Needs: attributes of the training set, in the loss and in the sampling; examples in every group: where an environment
     has one class only, its penalty asks for nothing but certainty.
 """

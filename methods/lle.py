@@ -5,9 +5,10 @@ turned over along an axis; a patch of the border blanked) a last layer W_k is tr
 tells from the features which change it was. The model's probabilities are the mean of those of the W_k, weighted by
 what that layer says.
 
-Source: Li et al., CVPR 2023 (arXiv 2212.04825), "A Whac-A-Mole dilemma", section 5 (last layer ensemble).
-Deviations: the changes are for MR images; the features are ERM's, where the paper's are of a large pre-trained model;
-    the layers are trained for ``layer_epochs`` by the board's optimiser.
+Source: Li et al., CVPR 2023 (arXiv 2212.04825), "A Whac-A-Mole dilemma" (last layer ensemble).
+Deviations: the mean is of probabilities, where the released code has that of logits; the changes are for MR images; the
+    features are ERM's, where the paper's are of a large pre-trained model; the layers are trained for ``layer_epochs``
+    by the board's optimiser.
 Needs: labels only; but to know what the shortcut could be.
 """
 
@@ -36,7 +37,7 @@ class LLE(ERM):
     name = "lle"
     version = 1
     summary = "trains a last layer for each change that breaks a shortcut, and weighs them"
-    source = "Li et al. 2023, A Whac-A-Mole dilemma, section 5"
+    source = "Li et al. 2023, A Whac-A-Mole dilemma, last layer ensemble"
     needs = ("shortcut",)
     Hyperparameters = LLEHyperparameters
 
@@ -47,7 +48,7 @@ class LLE(ERM):
         return task.replace_head(model, task.compute(self.mixture, layers, on="train"))
 
     def mixture(self, train: View, state: Arrays) -> tuple[Arrays, dict[str, Any]]:
-        """The trained layers, as the head of a mixture."""
+        """The trained layers, as the head of a mixture: as they were before the last step."""
         return dict(state), {}
 
     def changed(self, images: torch.Tensor) -> list[torch.Tensor]:

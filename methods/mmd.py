@@ -40,13 +40,16 @@ class MMD(Matched):
     every_group_in = ("train",)
     Hyperparameters = MMDHyperparameters
 
-    def distance(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Squared maximum mean discrepancy."""
-        return kernel(first, first).mean() + kernel(second, second).mean() - 2 * kernel(first, second).mean()
+    def distances(self, features: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
+        """Squared maximum mean discrepancies."""
+        share = member / member.sum(0).clamp(min=1)
+        means = share.T @ kernel(features) @ share
+        own = means.diagonal()
+        return own[:, None] + own[None] - 2 * means
 
 
-def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Sum of Gaussian kernels of every two rows, shape (len(x), len(y))."""
-    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
-    squares = squares.clamp(min=0) / x.shape[1]
+def kernel(features: torch.Tensor) -> torch.Tensor:
+    """Sum of Gaussian kernels of every two of b rows, shape (b, b)."""
+    lengths = (features**2).sum(1)
+    squares = (lengths[:, None] + lengths[None] - 2 * features @ features.T).clamp(min=0) / features.shape[1]
     return torch.stack([torch.exp(-gamma * squares) for gamma in GAMMAS]).sum(0)

@@ -6,9 +6,10 @@ outlier). A change T(f) = b * f + d, feature by feature, minimises the mean of |
 the mean of |b|. Then a new last layer is fitted on T(f) with equal weight on the points that were wrong and come right,
 and on those that were right. Both linear maps are one last layer.
 
-Source: Ye et al. (davelee-uestc), CVPR 2025, "NSF debiasing: neutral spurious features", as its released description
-    gives the steps.
-Deviations: numbers of steps are given for full-batch Adam, where the original has pairs set by hand for each data set.
+Source: Li et al., CVPR 2025 (arXiv 2512.22874), "Let samples speak: mitigating spurious correlation by exploiting the
+    clusterness of samples" (neutralizing spurious features), as its released code takes the steps.
+Deviations: features are standardised; all points in every step, where the original has numbers of batches set by hand
+    for each data set; the last layer begins anew.
 Needs: labels of the training and the validation set, no attributes.
 """
 
@@ -27,8 +28,9 @@ class NSFHyperparameters(Hyperparameters):
 
     sparsity: float = parameter(10.0, "weight of the size of the factors", at_least=0, search=LogUniform(0.1, 100.0))
     change_steps: int = parameter(200, "steps of the change", at_least=1)
+    change_rate: float = parameter(0.001, "step size of the change", above=0, search=LogUniform(1e-4, 1e-2))
     layer_steps: int = parameter(500, "steps of the last layer", at_least=1)
-    rate: float = parameter(0.01, "step size of Adam", above=0, search=LogUniform(1e-3, 1e-1))
+    rate: float = parameter(0.01, "step size of the last layer", above=0, search=LogUniform(1e-3, 1e-1))
 
 
 class NSF(ERM):
@@ -37,7 +39,7 @@ class NSF(ERM):
     name = "nsf"
     version = 1
     summary = "moves held-out features of a class together and fits the last layer on what comes right"
-    source = "Ye et al. 2025, NSF debiasing"
+    source = "Li et al. 2025, Let samples speak (neutralizing spurious features)"
     needs = ()
     Hyperparameters = NSFHyperparameters
 
@@ -72,7 +74,7 @@ class NSF(ERM):
         x, goal = torch.from_numpy(features), torch.from_numpy(goals)
         factor = torch.ones(x.shape[1], dtype=torch.float64, requires_grad=True)
         shift = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.AdamW([factor, shift], self.hyper.rate)
+        optimizer = torch.optim.AdamW([factor, shift], self.hyper.change_rate)
         for _ in range(self.hyper.change_steps):
             apart = ((x * factor + shift - goal).square().sum(1) + 1e-12).sqrt().mean()
             optimizer.zero_grad()

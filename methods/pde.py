@@ -1,12 +1,13 @@
 """PDE: learn first from a small set in which all groups are equally large, then let in the rest little by little.
 
-For ``warmup_epochs`` the training set is a random subset with as many examples of every group as the smallest group
+For ``balanced_epochs`` the training set is a random subset with as many examples of every group as the smallest group
 has. Then, every ``every_epochs``, random other examples join it, a share ``expansion`` of the training set each time.
 
 Source: Deng, Yang, Mirzasoleiman and Gu, NeurIPS 2023 (arXiv 2306.04949), "Robust learning with progressive data
-    expansion against spurious correlation", section 4, algorithm 1.
-Deviations: an epoch takes as many steps as for every other method; the momentum of the optimiser is not set back after
-    the warm-up.
+    expansion against spurious correlation": warm-up and expansion.
+Deviations: the times are shares of the board's budget, and what joins is a share of the training set, where the
+    original has numbers for each data set; an epoch takes as many steps as for every other method; the momentum of the
+    optimiser is not set back after the warm-up.
 Needs: group labels of the training set, in the sampling; examples in every group.
 """
 
@@ -20,7 +21,7 @@ from robustbench_spur.methods.erm import ERM
 class PDEHyperparameters(Hyperparameters):
     """Settings of PDE."""
 
-    warmup_epochs_on_subset: int = parameter(
+    balanced_epochs: int = parameter(
         Share(0.5, "epochs"), "epochs on the balanced subset", at_least=0, search=Uniform(2, 9)
     )
     every_epochs: int = parameter(1, "epochs from one expansion to the next", at_least=1, search=Uniform(1, 3))
@@ -35,7 +36,7 @@ class PDE(ERM):
     name = "pde"
     version = 1
     summary = "learns from a balanced subset first, then lets in the rest little by little"
-    source = "Deng et al. 2023, Progressive data expansion, algorithm 1"
+    source = "Deng et al. 2023, Robust learning with progressive data expansion"
     needs = ("train_attributes",)
     every_group_in = ("train",)
     Hyperparameters = PDEHyperparameters
@@ -46,7 +47,7 @@ class PDE(ERM):
         inside = np.zeros(len(train), np.int64)
         inside[balanced_subset(train.groups, rng)] = 1
         rest = rng.permutation(np.flatnonzero(inside == 0))
-        after = epoch - self.hyper.warmup_epochs_on_subset
+        after = epoch - self.hyper.balanced_epochs
         times = after // self.hyper.every_epochs + 1 if after >= 0 else 0
         inside[rest[: round(times * self.hyper.expansion * len(train))]] = 1
         return Sampling(repeats=inside)

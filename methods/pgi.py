@@ -6,8 +6,8 @@ a.
 
 Source: Ahmed, Bengio, van Seijen and Courville, ICLR 2021, "Systematic generalisation with group invariant
     predictions", equations 3 and 4.
-Deviations: groups are the attribute's values, not inferred ones; for more than two values, all ordered pairs; the
-    weight grows linearly over ``ramp_epochs``.
+Deviations: groups are the attribute's values, not inferred ones; all ordered pairs of values, so both directions of the
+    divergence; groups are drawn equally often; the weight grows linearly over ``ramp_epochs``.
 Needs: group labels of the training set, in the loss and in the sampling; examples in every group: a class with one
     value has nothing to compare.
 """

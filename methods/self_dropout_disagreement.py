@@ -1,8 +1,9 @@
 """SELF, dropout disagreement: fine-tune ERM's last layer where dropped features change its prediction most.
 
 Source: LaBonte, Muthukumar and Kumar, NeurIPS 2023 (arXiv 2309.08534), "Towards last-layer retraining for group
-    robustness with fewer annotations", section 5 and algorithm 1 (dropout disagreement).
-Deviations: on standardised features, by Adam on all points at once; the held-out set is ``validation`` as it is.
+    robustness with fewer annotations", SELF (dropout disagreement).
+Deviations: as many points of every class, where the released code takes those of all classes and draws the classes
+    equally often; on standardised features, by Adam on all points at once; the held-out set is ``validation``.
 Needs: labels of the training and the validation set, no attributes.
 """
 
@@ -27,7 +28,7 @@ class SelfDropoutDisagreement(Self):
     name = "self_dropout_disagreement"
     version = 1
     summary = "fine-tunes the last layer where dropout changes the prediction most"
-    source = "LaBonte et al. 2023, Last-layer retraining with fewer annotations, section 5"
+    source = "LaBonte et al. 2023, Last-layer retraining with fewer annotations, SELF"
     needs = ()
     Hyperparameters = SelfDropoutDisagreementHyperparameters
 

@@ -1,8 +1,9 @@
 """SELF, misclassification: fine-tune ERM's last layer on held-out points, those that the model gives the least probability.
 
 Source: LaBonte, Muthukumar and Kumar, NeurIPS 2023 (arXiv 2309.08534), "Towards last-layer retraining for group
-    robustness with fewer annotations", section 5 and algorithm 1 (misclassification).
-Deviations: on standardised features, by Adam on all points at once; the held-out set is ``validation`` as it is.
+    robustness with fewer annotations", SELF (misclassification).
+Deviations: as many points of every class, where the released code takes those of all classes and draws the classes
+    equally often; on standardised features, by Adam on all points at once; the held-out set is ``validation``.
 Needs: labels of the training and the validation set, no attributes.
 """
 
@@ -24,7 +25,7 @@ class SelfMisclassification(Self):
     name = "self_misclassification"
     version = 1
     summary = "fine-tunes the last layer on held-out points that the model gets wrong"
-    source = "LaBonte et al. 2023, Last-layer retraining with fewer annotations, section 5"
+    source = "LaBonte et al. 2023, Last-layer retraining with fewer annotations, SELF"
     needs = ()
     Hyperparameters = SelfMisclassificationHyperparameters
 

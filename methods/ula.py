@@ -6,11 +6,12 @@
    set.
 3. A new model minimises the cross-entropy of its logits + ``tau`` log P(y | b), and predicts without the second term.
 
-Source: Tsirigotis, Monteiro, Rodriguez, Vazquez and Courville, NeurIPS 2023 (arXiv 2308.14705), "Group robust
-    classification without any group information", section 3, equations 2 to 4; contrastive loss: Chen et al., ICML 2020
-    (arXiv 2002.05709), "SimCLR", equation 1.
-Deviations: SimCLR in place of MoCo-v2+, for a share of the board's budget; frequencies are counted once, not averaged
-    along the training; one example of every (y, b) is added, so that no logarithm is infinite.
+Source: Tsirigotis, Monteiro, Rodriguez, Vazquez and Courville, NeurIPS 2023 (arXiv 2310.18555), "Group robust
+    classification without any group information": the biased network and the adjusted loss; contrastive loss: Chen et
+    al., ICML 2020 (arXiv 2002.05709), "A simple framework for contrastive learning", equation 1.
+Deviations: SimCLR in place of MoCo-v2+, for a share of the board's budget, with views that differ in contrast, a flip
+    and a blanked square (one place for a batch), not in crops, colours or blur; frequencies are counted once, not
+    averaged along the training; one example of every (y, b) is added, so that no logarithm is infinite.
 Needs: labels only.
 """
 
@@ -55,7 +56,7 @@ class ULA(ERM):
     name = "ula"
     version = 1
     summary = "adjusts the logits for what a network without labels tells of the class"
-    source = "Tsirigotis et al. 2023, Group robust classification without any group information, section 3"
+    source = "Tsirigotis et al. 2023, Group robust classification without any group information"
     needs = ()
     Hyperparameters = ULAHyperparameters
 

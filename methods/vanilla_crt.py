@@ -3,7 +3,7 @@
 The last layer begins anew and minimises the cross-entropy by Adam on batches of standardised features.
 
 Source: Kang et al., ICLR 2020 (arXiv 1910.09217), "Decoupling representation and classifier for long-tailed
-    recognition", section 4.1 (cRT), on groups as in Yang et al., ICML 2023, "Change is hard".
+    recognition", section 4 (cRT), on groups as in Yang et al., ICML 2023, "Change is hard".
 Deviations: the features are those of the images without augmentation, computed once; passes are of the features.
 Needs: labels only.
 """
@@ -21,7 +21,7 @@ class VanillaCRT(Retrained):
     name = "vanilla_crt"
     version = 1
     summary = "trains a new last layer on ERM's features, examples as they are"
-    source = "Kang et al. 2020, Decoupling representation and classifier, section 4.1"
+    source = "Kang et al. 2020, Decoupling representation and classifier, section 4"
     needs = ()
     every_group_in = ()
     Hyperparameters = VanillaCRTHyperparameters

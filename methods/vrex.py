@@ -5,8 +5,10 @@ the environments.
 
 Source: Krueger et al., ICML 2021 (arXiv 2003.00688), "Out-of-distribution generalization via risk extrapolation",
     equation 8.
-Deviations: the sum of the risks is their mean here; over the environments that a batch has.
-Needs: attributes of the training set, in the loss and in the sampling; examples in every group.
+Deviations: environments are the attribute's values, so that the attribute itself meets the penalty where it tells
+    equally much at each of them; the sum of the risks is their mean here; over the environments that a batch has.
+Needs: attributes of the training set, in the loss and in the sampling; examples in every group: with one class at
+    each value the risks that are made equal are those of the classes.
 """
 
 import torch

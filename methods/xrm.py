@@ -9,10 +9,10 @@
 3. A new model is trained by GroupDRO on the groups (class, environment).
 
 Source: Pezeshki, Bouchacourt, Ibrahim, Ballas, Vincent and Lopez-Paz, ICML 2024 (arXiv 2309.16748), "Discovering
-    environments with XRM", section 4, algorithm 1.
+    environments with XRM": cross-risk minimisation and the cross-mistake formula.
 Deviations: the networks begin with the same weights but for the last layer; the settings of the twins are the board's,
-    where the paper takes those with the most flipped labels out of many; each network is judged at its last visit of an
-    example.
+    where the paper takes those with the most flipped labels out of many; labels are flipped by the predictions that a
+    step began with; what counts as a network's prediction of an example is the last one in training.
 Needs: labels only.
 """
 
@@ -52,7 +52,7 @@ class XRM(InferredGroupDRO):
     name = "xrm"
     version = 1
     summary = "finds environments by twins that relabel each other's hard examples, then GroupDRO"
-    source = "Pezeshki et al. 2024, Discovering environments with XRM, algorithm 1"
+    source = "Pezeshki et al. 2024, Discovering environments with XRM"
     needs = ()
     Hyperparameters = XRMHyperparameters
 

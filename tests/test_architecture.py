@@ -24,9 +24,9 @@ PACKAGE = "robustbench_spur"
 ROOT = Path(robustbench_spur.__file__).parent
 PLUGIN_FOLDERS = ("evaluators", "methods", "splits")
 TEMPLATE = ROOT / "template"
+"""Files that are written for others to edit: plugins, which nothing here imports."""
 BENCH = ROOT / "conformance" / "bench.py"
 """A draft of a dataset: it imports the public names, as drafts do."""
-"""Files that are written for others to edit: plugins, which nothing here imports."""
 
 LAYERS = {
     "nouns": "types",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -39,3 +40,12 @@ def test_the_commands_of_the_readme_parse() -> None:
     assert len(commands) > 10
     for words in commands:
         assert make_parser(words[0]).parse_args(words).verb == words[0]
+
+
+def test_the_page_of_methods_is_what_their_files_state() -> None:
+    """Made by ``python docs/catalogue.py``."""
+    spec = importlib.util.spec_from_file_location("catalogue", ROOT / "docs" / "catalogue.py")
+    assert spec is not None and spec.loader is not None
+    catalogue = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(catalogue)
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == catalogue.page()

@@ -8,6 +8,10 @@ from typing import Any
 from robustbench_spur.cli.options import add_json, print_json
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
+SHORTEST = 0.05
+"""Seconds that are worth telling."""
+INDENT = 10
+"""Columns before a message, so that it stands below the name of its check."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +36,17 @@ def main(options: argparse.Namespace) -> int:
 def _print(report: Any) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.padding import Padding
 
     out = Console(highlight=False)
-    table = Table(title=escape(f"{report.method} ({report.where})"), title_justify="left", show_header=False, box=None)
-    table.add_column("check", overflow="fold")
-    table.add_column("status")
-    table.add_column("message", overflow="fold")
+    out.print(f"[bold]{escape(report.method)}[/bold] ({escape(report.where)})", soft_wrap=True)
     for check in report.checks:
         colour = COLOURS[check.status]
-        table.add_row(escape(check.name), f"[{colour}]{check.status}[/{colour}]", escape(check.message))
-    out.print(table)
+        status = check.status.upper() if check.status == "failed" else check.status
+        took = f"{check.seconds:.1f} s" if check.seconds >= SHORTEST else ""
+        out.print(f"  [{colour}]{status:<8}[/{colour}]{escape(check.name):<46}{took:>8}".rstrip())
+        if check.message:
+            out.print(Padding(escape(check.message), (0, 0, 0, INDENT)))
     failed = sum(check.status == "failed" for check in report.checks)
     verdict = f"{failed} of {len(report.checks)} checks failed." if failed else "All checks passed."
     out.print(f"{verdict} {report.seconds:.1f} s of processor time.\n")

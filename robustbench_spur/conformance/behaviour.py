@@ -2,48 +2,149 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
+from robustbench_spur.cell import Stages
 from robustbench_spur.conformance.report import Ledger
-from robustbench_spur.conformance.runs import FaultError, Lab, global_state, reseeded
+from robustbench_spur.conformance.runs import FaultError, Lab, Logits, global_state, place_of, reseeded
+from robustbench_spur.feeding import Feed
 from robustbench_spur.models import load_model
+from robustbench_spur.passes import predict
+from robustbench_spur.pixels import images_of
+from robustbench_spur.plan import Plan
+from robustbench_spur.request import in_a_line
 from robustbench_spur.stage import Stage
 
-Logits = dict[str, NDArray[Any]]
-SAME = "same seed, same predictions"
-RESUMED = "a killed run goes on to the same end"
-POISON = "poisoned test labels change nothing"
-GLOBAL = "global random state neither matters nor moves"
+RUNS = "it runs from start to end"
 REACH = "group labels are out of reach unless declared"
+DECLARED = "what it declares it reads"
+HARD = "a group of one, and batches of one class"
+SAVED = "save and load"
+SAME = "same seed, same predictions"
+GLOBAL = "global random state neither matters nor moves"
+POISON = "poisoned test labels change nothing"
+RESUMED = "a killed run goes on to the same end"
+SEEDS = "another seed, other predictions"
+WIDE = "three classes and five attribute values"
+EMPTY = "empty groups"
+
+READ_IN = {"train_attributes": "train", "validation_attributes": "validation", "adapt": "adapt"}
+"""Partition whose attributes a declared need is about."""
+AGAIN: dict[str, tuple[dict[str, Any], str]] = {
+    GLOBAL: (
+        {"state": 2},
+        "Expected the same logits whatever the state of the global generators, found {}. Draw from view.generator(),"
+        " or from torch inside loss.",
+    ),
+    POISON: (
+        {"poisoned": True},
+        "Expected the labels and attributes of the test partition to be without effect, found {}. Leave them alone.",
+    ),
+    RESUMED: (
+        {"killed": True},
+        "Expected the logits of a run that was not killed, found {}. Keep what changes from batch to batch in self.state.",
+    ),
+}
+"""What a second run may change without effect, and what to say where it has one."""
+
+
+@dataclass(frozen=True)
+class First:
+    """The run that others are compared with.
+
+    Args:
+        split: of the bench.
+        plan: of the run.
+        stages: of its cell.
+        logits: that it gave.
+        moved: whether it left the global generators in another state.
+    """
+
+    split: str
+    plan: Plan
+    stages: Stages
+    logits: Logits
+    moved: bool
 
 
 def examine(lab: Lab, ledger: Ledger) -> None:
-    """Carry out all checks; one that cannot be made since an earlier run failed is skipped."""
+    """Carry out all checks; one that makes no sense after an earlier failure is skipped, with the reason."""
+    plain, took = _attempt(lab, "plain", 2), ledger.lap()
+    wide, took_too = _attempt(lab, "wide", 3), ledger.lap()
+    first = next((one for one in (plain, wide) if isinstance(one, First)), None)
+    _note_runs(ledger, plain, wide, (took, took_too))
+    _note_reach(lab, ledger, plain, first)
+    if first is None:
+        for name in (SAVED, SAME, *AGAIN, SEEDS):
+            ledger.note(name, "no run came to its end", "skipped")
+    else:
+        try:
+            ledger.note(SAVED, saved(first.plan, first.stages, first.logits))
+        except Exception as failure:  # the method's prepare is other people's code
+            ledger.note(SAVED, f"{in_a_line(failure)} ({place_of(failure, lab.plugin)})")
+        _repeat(lab, ledger, first)
+        ledger.note(SEEDS, _seeds(lab, first))
+    _note(ledger, EMPTY, lambda: _empty(lab), unless=plain)
+
+
+def _attempt(lab: Lab, split: str, classes: int) -> First | FaultError:
+    """A run on a split of the bench, or what went wrong in it."""
     try:
-        plan, cell = lab.plan("plain", force=True)
+        plan, cell = lab.plan(split)
         with reseeded(1):
             before = global_state()
-            first = lab.run(plan, cell)
+            logits = lab.run(plan, cell)
             moved = global_state() != before
-    except FaultError as fault:
-        reached = "that it did not declare" in str(fault)
-        ledger.note(REACH if reached else "a group of one, and batches of one class", str(fault))
-        ledger.note("everything else", "the first run failed", "skipped")
-        return
-    ledger.note("a group of one, and batches of one class", whole(first, 2))
-    ledger.note(REACH)
-    if "train_attributes" in lab.plugin.literal("needs", ()) and not lab.reads:
-        ledger.note(
-            "what it declares it reads", "it declares train_attributes and reads none: remove it from needs", "warning"
+        if cell.stages is None or (fault := whole(logits, classes)):
+            return FaultError(fault, "")
+    except FaultError as failure:
+        return failure
+    return First(split, plan, cell.stages, logits, moved)
+
+
+def _note_runs(ledger: Ledger, plain: First | FaultError, wide: First | FaultError, took: tuple[float, float]) -> None:
+    """What fails on both splits alike is no matter of the data."""
+    both = isinstance(plain, FaultError) and isinstance(wide, FaultError) and plain.place == wide.place
+    everywhere = plain if both and isinstance(plain, FaultError) else None
+    if everywhere is not None and everywhere.hidden:
+        ledger.note(RUNS, "it reads what it did not declare", "skipped", seconds=took[0])
+    else:
+        ledger.note(RUNS, _text(everywhere), seconds=took[0])
+    for name, found, seconds in ((HARD, plain, 0.0), (WIDE, wide, took[1])):
+        if everywhere is not None:
+            ledger.note(name, "it does not run", "skipped", seconds=seconds)
+        else:
+            ledger.note(name, _text(found), seconds=seconds)
+
+
+def _text(found: First | FaultError | None) -> str:
+    return str(found) if isinstance(found, FaultError) else ""
+
+
+def _note_reach(lab: Lab, ledger: Ledger, plain: First | FaultError, first: First | None) -> None:
+    """Whether it read what it did not declare, and declared what it did not read."""
+    fault = _text(plain) if isinstance(plain, FaultError) and plain.hidden else ""
+    if lab.refused and not fault:
+        where = " and ".join(sorted(lab.refused))
+        fault = (
+            f"Expected no reading of undeclared group labels, found those of {where} asked for. Declare them in needs."
         )
-    assert cell.stages is not None
-    ledger.note("save and load", round_trip(plan, cell.stages.model, cell.stages.pixels["test"], first["test"]))
-    _repeat(lab, ledger, first, moved)
-    _seeds(lab, ledger, first)
-    _hard(lab, ledger)
+    ledger.note(REACH, fault)
+    if first is None:
+        ledger.note(DECLARED, "no run came to its end", "skipped")
+        return
+    read = set(lab.read)
+    # images and labels of adapt are out of reach of others as well
+    if any(stage.spec.get("partition") == "adapt" for stage in first.stages.model.ancestry()):
+        read.add("adapt")
+    needs = lab.plugin.literal("needs", ())
+    unread = " and ".join(need for need in needs if need in READ_IN and READ_IN[need] not in read)
+    ledger.note(DECLARED, f"It declares {unread} and reads none: remove it from needs." if unread else "", "warning")
 
 
 def whole(logits: Logits, classes: int) -> str:
@@ -61,78 +162,92 @@ def same(one: Logits, other: Logits) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def round_trip(plan: Any, model: Stage, pixels: Stage, expected: NDArray[Any]) -> str:
-    """The weights, loaded into a network built anew, say what the cell said."""
-    import torch
+def saved(plan: Plan, stages: Stages, logits: Logits) -> str:
+    """The weights, loaded into networks built anew, say what was said at the end of training and by the cell."""
 
-    from robustbench_spur.feeding import Feed
-    from robustbench_spur.passes import predict
-    from robustbench_spur.pixels import images_of
+    def said(model: Stage, partition: str) -> torch.Tensor:
+        feed = Feed(images_of(stages.pixels[partition], plan.runtime), torch.device("cpu"))
+        return predict(load_model(model, plan.runtime), feed)[0]
 
-    feed = Feed(images_of(pixels, plan.runtime), torch.device("cpu"))
-    found = predict(load_model(model, plan.runtime), feed)[0].numpy()
-    return (
-        "" if np.array_equal(found, expected) else "Expected the loaded model to predict as before, found other logits."
-    )
-
-
-def _repeat(lab: Lab, ledger: Ledger, first: Logits, moved: bool) -> None:
-    """One run that is poisoned, killed, and under another global state; where it differs, one for each reason."""
-
-    def again(*, poisoned: bool = False, killed: bool = False, seed: int = 1) -> bool:
-        with reseeded(seed):
-            return same(first, lab.run(*lab.plan("plain", poisoned=poisoned, force=True), killed=killed))
-
-    names = (SAME, GLOBAL, POISON, RESUMED)
-    try:
-        alike = again(poisoned=True, killed=True, seed=2)
-        faults = dict.fromkeys(names, "") if alike else {}
-        if not alike:
-            faults[SAME] = (
-                "" if again() else "Expected equal logits, found others. Draw from view.generator(), or torch in loss."
-            )
-            reasons = {GLOBAL: {"seed": 2}, POISON: {"poisoned": True}, RESUMED: {"killed": True}}
-            told = {
-                GLOBAL: "Expected the same logits whatever the global generators' state, found others.",
-                POISON: "Expected the test labels to be without effect, found other logits.",
-                RESUMED: "Expected the logits of a run without a kill, found others. Keep what changes in self.state.",
-            }
-            for name, options in reasons.items():
-                faults[name] = "" if faults[SAME] or again(**options) else told[name]  # type: ignore[arg-type]
-    except FaultError as fault:
-        faults = {RESUMED: str(fault)}
-    if moved and not faults.get(GLOBAL):
-        faults[GLOBAL] = (
-            "Expected the global generators as they were, found them moved. Never call np.random or random."
+    for stage in stages.model.ancestry():
+        if stage.kind == "train":
+            about = plan.runtime.artifacts.about(stage.key)
+            expected = about["history"][about["selected_epoch"] - 1]["validation_nll"]
+            labels = torch.from_numpy(plan.cells[0].spec.split.table.partitions["validation"].labels)
+            found = float(torch.nn.functional.cross_entropy(said(stage, "validation"), labels))
+            if found != expected:
+                return (
+                    f"Expected the saved model to have the loss on validation that it ended with, {expected:.6g}, found"
+                    f" {found:.6g} ({stage.title}). Keep what it learns in parameters or buffers of the model."
+                )
+    if not np.array_equal(said(stages.model, "test").numpy(), logits["test"]):
+        return (
+            "Expected the loaded model to predict as before, found other logits. Let prepare follow from the settings."
         )
-    for name in names:
-        ledger.note(name, faults.get(name, ""))
+    return ""
 
 
-def _seeds(lab: Lab, ledger: Ledger, first: Logits) -> None:
+def _differs(lab: Lab, first: First, *, state: int = 1, poisoned: bool = False, killed: bool = False) -> str:
+    """What another run gives in place of the first one's logits; empty where they are equal."""
+    try:
+        with reseeded(state):
+            found = lab.run(*lab.plan(first.split, poisoned=poisoned), killed=killed)
+    except FaultError as fault:
+        return f"an error: {fault}"
+    return "" if same(first.logits, found) else "others"
+
+
+def _repeat(lab: Lab, ledger: Ledger, first: First) -> None:
+    """One run that is poisoned, killed, and under another global state; where it differs, one for each reason."""
+    faults = dict.fromkeys(AGAIN, "")
+    unequal = ""
+    if _differs(lab, first, state=2, poisoned=True, killed=True):
+        unequal = _differs(lab, first)
+        if not unequal:
+            faults = {name: _differs(lab, first, **options) for name, (options, _) in AGAIN.items()}
+            unequal = "" if any(faults.values()) else "others now and then"
+    advice = f"Expected equal logits, found {unequal}. Draw from view.generator(), or from torch inside loss."
+    ledger.note(SAME, advice if unequal else "")
+    for name, fault in faults.items():
+        if unequal:
+            ledger.note(name, "the same run twice differs already", "skipped")
+        elif name == RESUMED and faults[GLOBAL]:
+            ledger.note(name, "what it draws from the global generators is not resumed", "skipped")
+        elif name == GLOBAL and first.moved and not fault:
+            ledger.note(name, "Expected the global generators as they were, found them moved. Never draw from them.")
+        else:
+            ledger.note(name, AGAIN[name][1].format(fault) if fault else "")
+
+
+def _seeds(lab: Lab, first: First) -> str:
     try:
         with reseeded(1):
-            other = lab.run(*lab.plan("plain", seed=1, force=True))
-        fault = "Expected other predictions with another seed, found the same." if same(first, other) else ""
-    except FaultError as failure:
-        fault = str(failure)
-    ledger.note("another seed, other predictions", fault)
+            found = lab.run(*lab.plan(first.split, seed=1))
+    except FaultError as fault:
+        return str(fault)
+    if same(first.logits, found):
+        return (
+            "Expected other predictions with another seed, found the same. Let the start or the order follow from it."
+        )
+    return ""
 
 
-def _hard(lab: Lab, ledger: Ledger) -> None:
-    """Three classes with five values; empty groups, as a verdict, and forced."""
+def _empty(lab: Lab) -> str:
+    """The verdict that every_group_in asks for, and a run in spite of it."""
+    plan, cell = lab.plan("tied")
+    needs_all = bool({"train", "validation"} & set(cell.spec.method.every_group_in))
+    if cell.degenerate != needs_all:
+        verdicts = {True: "not applicable", False: "applicable"}
+        return f"Expected the verdict {verdicts[needs_all]!r} of every_group_in, found {verdicts[cell.degenerate]!r}."
+    if fault := whole(lab.run(plan, cell), 2):
+        raise FaultError(fault, "")
+    return ""
+
+
+def _note(ledger: Ledger, name: str, find: Callable[[], str], *, unless: First | FaultError) -> None:
+    """Note a check, or that it fails where another did."""
     try:
-        fault = whole(lab.run(*lab.plan("wide", force=True)), 3)
-    except FaultError as failure:
-        fault = str(failure)
-    ledger.note("three classes and five attribute values", fault)
-    try:
-        declared = "train" in lab.plugin.literal("every_group_in", ())
-        _, cell = lab.plan("tied")
-        if bool(cell.reason) != declared and not lab.plugin.literal("wraps", ""):
-            fault = f"Expected the verdict that every_group_in asks for, found {cell.reason or 'applicable'!r}."
-        else:
-            fault = whole(lab.run(*lab.plan("tied", force=True)), 2)
-    except FaultError as failure:
-        fault = str(failure)
-    ledger.note("empty groups", fault)
+        ledger.note(name, find())
+    except FaultError as fault:
+        known = isinstance(unless, FaultError) and unless.place == fault.place
+        ledger.note(name, "it fails as above" if known else str(fault), "skipped" if known else "failed")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from robustbench_spur import Dataset, Groups, Partition, SplitParameters, SplitTable
 
-SIZES = {"train": 64, "validation": 32, "adapt": 48, "test": 24}
+SIZES = {"train": 64, "validation": 32, "adapt": 32, "test": 24}
 RARE = 4
 """Rows of the training set whose class is rare, so that most batches have one class only."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from robustbench_spur.conformance import stated
 from robustbench_spur.conformance.behaviour import examine
 from robustbench_spur.conformance.report import Check, Ledger, Report
-from robustbench_spur.conformance.runs import Lab
+from robustbench_spur.conformance.runs import Lab, place_of, same_threads
 from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.request import in_a_line
 from robustbench_spur.types import SpurbenchError
+
+LOADED = "it can be loaded"
 
 
 def check(what: str | Path) -> Report:
@@ -25,41 +27,64 @@ def check(what: str | Path) -> Report:
         What was found; ``report.passed`` says whether nothing failed.
 
     Raises:
-        SpurbenchError: no such method, or a file with none or with several.
+        SpurbenchError: no such method, or a file that cannot be read, or one with none or with several.
     """
-    reports = check_all([what])
-    if len(reports) != 1:
-        raise SpurbenchError(f"Expected one method in {what}, found {len(reports)}. Use check_all.")
-    return reports[0]
+    plugins, files = _find([what])
+    if len(plugins) != 1:
+        raise SpurbenchError(f"Expected one method in {what}, found {len(plugins)}. Use check_all.")
+    return _report(plugins[0], files)
 
 
 def check_all(what: Sequence[str | Path]) -> list[Report]:
-    """Check several methods, by name or by file.
+    """Check several methods, by name or by file; all of a file with several.
 
     Raises:
-        SpurbenchError: no such method, or a file without any.
+        SpurbenchError: no such method, or a file that cannot be read, or one without any.
     """
+    plugins, files = _find(what)
+    return [_report(plugin, files) for plugin in plugins]
+
+
+def _find(what: Sequence[str | Path]) -> tuple[list[Plugin], tuple[Path, ...]]:
+    """The methods asked for, each once, and the files that were given."""
     files = tuple(Path(one).expanduser() for one in what if _is_file(one))
     for file in files:
         if not file.is_file():
-            raise SpurbenchError(f"Expected a file with a method at {file}, found none.")
+            raise SpurbenchError(f"Expected a file with a method at {file}, found none. Check the path.")
     registry = Registry(files)
-    plugins: list[Plugin] = []
+    found: dict[str, Plugin] = {}
     for one in what:
-        plugins += _in_file(Path(one).expanduser(), registry) if _is_file(one) else [registry.find("method", str(one))]
-    return [_report(plugin, files) for plugin in plugins]
+        plugins = _in_file(Path(one).expanduser(), registry) if _is_file(one) else [_named(str(one), registry)]
+        found |= {plugin.name: plugin for plugin in plugins}
+    for plugin in found.values():
+        if plugin.source is None:
+            raise SpurbenchError(plugin.reason if plugin.rivals else f"{plugin.where} is broken: {plugin.reason}.")
+    return list(found.values()), files
 
 
 def _is_file(what: str | Path) -> bool:
     return isinstance(what, Path) or what.endswith(".py") or "/" in what
 
 
+def _named(name: str, registry: Registry) -> Plugin:
+    for kind in ("evaluator", "dataset"):
+        if any(one.name == name for one in registry.entries(kind)):
+            raise SpurbenchError(f"Expected a method, found the {kind} {name!r}. Only methods can be checked so far.")
+    return registry.find("method", name)
+
+
 def _in_file(path: Path, registry: Registry) -> list[Plugin]:
-    found = [one for one in registry.entries("method") if one.path is not None and one.path.resolve() == path.resolve()]
+    def of(kind: str) -> list[Plugin]:
+        return [
+            entry
+            for entry in registry.entries(kind)
+            if any(one.path is not None and one.path.resolve() == path.resolve() for one in (entry, *entry.rivals))
+        ]
+
+    found, others = of("method"), [kind for kind in ("evaluator", "dataset") if of(kind)]
     if not found:
-        others = [k for k in ("evaluator", "dataset") if any(one.path == path for one in registry.entries(k))]
-        hint = f" Only methods can be checked, and it has {' and '.join(others)}." if others else ""
-        raise SpurbenchError(f"Expected a method in {path}, found none.{hint}")
+        hint = f" It has {' and '.join(f'{kind}s' for kind in others)}: only methods can be checked so far."
+        raise SpurbenchError(f"Expected a method in {path}, found none.{hint if others else ''}")
     return found
 
 
@@ -68,16 +93,21 @@ def _report(plugin: Plugin, files: tuple[Path, ...]) -> Report:
     try:
         method = plugin.load()
     except SpurbenchError as error:
-        return Report(plugin.name, plugin.where, (Check("it can be loaded", "failed", str(error)),))
-    ledger.note("it can be loaded")
-    ledger.each(
-        {
-            "docstring": partial(stated.docstring, plugin),
-            "name, version, summary, source and needs": partial(stated.literals, plugin, method),
-            "settings": partial(stated.settings, plugin, method),
-            "bad values of settings": partial(stated.bad_values, plugin, method),
-        }
-    )
-    with tempfile.TemporaryDirectory(prefix="spurbench-check-") as folder:
+        cause = error.__cause__
+        fault = f"{in_a_line(cause)} ({place_of(cause, plugin)})" if cause is not None else str(error)
+        return Report(plugin.name, plugin.where, (Check(LOADED, "failed", fault, round(ledger.lap(), 3)),))
+    ledger.note(LOADED)
+    asked = {
+        "docstring": stated.docstring,
+        "summary, source, version and needs": stated.literals,
+        "settings": stated.settings,
+        "bad values of settings": stated.bad_values,
+    }
+    for name, find in asked.items():
+        try:
+            ledger.note(name, find(plugin, method))
+        except Exception as error:  # other people's settings classes
+            ledger.note(name, f"{in_a_line(error)} ({place_of(error, plugin)})")
+    with same_threads(), tempfile.TemporaryDirectory(prefix="spurbench-check-") as folder:
         examine(Lab(plugin, files, Path(folder)), ledger)
     return Report(plugin.name, plugin.where, tuple(ledger.checks))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,13 +71,18 @@ class Ledger:
     checks: list[Check] = field(default_factory=list)
     _since: float = field(default_factory=time.process_time, repr=False)
 
-    def note(self, name: str, fault: str = "", status: Status = "failed") -> None:
-        """Add a check: in order without a fault, else of the given status."""
-        now = time.process_time()
-        self.checks.append(Check(name, status if fault else "ok", fault, round(now - self._since, 3)))
-        self._since = now
+    def lap(self) -> float:
+        """Seconds of the processor since this or :meth:`note` was called last."""
+        since, self._since = self._since, time.process_time()
+        return self._since - since
 
-    def each(self, asked: dict[str, Callable[[], str]]) -> None:
-        """Carry out checks that give a fault or nothing."""
-        for name, find in asked.items():
-            self.note(name, find())
+    def note(self, name: str, fault: str = "", status: Status = "failed", *, seconds: float = 0.0) -> None:
+        """Add a check: in order without a fault, else of the given status.
+
+        Args:
+            name: of the check.
+            fault: what is wrong; empty where nothing is.
+            status: where something is.
+            seconds: that it took beside those since the last one.
+        """
+        self.checks.append(Check(name, status if fault else "ok", fault, round(self.lap() + seconds, 3)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,33 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_spur.engine import execute
-from robustbench_spur.executor import describe_error
 from robustbench_spur.home import Home
 from robustbench_spur.method import View
 from robustbench_spur.plan import Plan, PlannedCell, Request, make_plan
 from robustbench_spur.registry import Plugin
+from robustbench_spur.request import in_a_line
 from robustbench_spur.stage import Stage, in_order
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import HiddenError, SpurbenchError
 
 BENCH = Path(__file__).with_name("bench.py")
 TRAINING = {"epochs": 2, "batch_size": 16}
 """Two epochs, so that a run can be killed after the first."""
 OUTPUTS = ("train", "test")
+Logits = dict[str, NDArray[Any]]
 
 
 class FaultError(Exception):
-    """The method's code failed; the text is for its author."""
+    """The method's code failed.
+
+    Args:
+        message: for its author.
+        place: file and line.
+        hidden: whether it asked for what it did not declare.
+    """
+
+    def __init__(self, message: str, place: str, *, hidden: bool = False) -> None:
+        super().__init__(f"{message} ({place})" if place else message)
+        self.place, self.hidden = place, hidden
 
 
 class Killed(BaseException):
@@ -44,19 +55,23 @@ class Lab:
         plugin: the method.
         files: drafts.
         folder: for homes; the caller removes it.
-        reads: how often attributes were read so far.
+        read: partitions whose attributes were read so far.
+        refused: partitions whose attributes were asked for, but are not declared.
     """
 
     plugin: Plugin
     files: tuple[Path, ...]
     folder: Path
-    reads: int = 0
+    read: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     _homes: int = field(default=0, repr=False)
 
-    def plan(
-        self, split: str, seed: int = 0, *, poisoned: bool = False, force: bool = False
-    ) -> tuple[Plan, PlannedCell]:
-        """A cell of its own home."""
+    def plan(self, split: str, seed: int = 0, *, poisoned: bool = False) -> tuple[Plan, PlannedCell]:
+        """A cell in a home of its own, forced where the method is not applicable.
+
+        Raises:
+            FaultError: the method's ``fit`` raised something, or its settings did.
+        """
         self._homes += 1
         request = Request(
             methods=(self.plugin.name,),
@@ -66,19 +81,25 @@ class Lab:
             split_settings={"poisoned": poisoned},
             plugin_files=(BENCH, *self.files),
             device="cpu",
-            force=force,
+            force=True,
             home=Home(self.folder / str(self._homes)),
         )
         try:
             plan = make_plan(request)
         except SpurbenchError as error:
-            raise FaultError(str(error)) from error
+            raise FaultError(str(error), "") from error
         cell = plan.cells[0]
         if cell.error is not None:
-            raise FaultError(f"fit: {cell.error.type}: {cell.error.message}")
-        return plan, cell
+            own = f"{self.plugin.path.name}:" if self.plugin.path else ""
+            lines = [line.split(" in ")[0] for line in cell.error.traceback.splitlines() if line.startswith(own)]
+            place = f"{self.plugin.path}:{lines[-1].removeprefix(own)}" if lines and own else self.plugin.where
+            where, _, message = (cell.error.message.splitlines() or [""])[0].partition(": ")
+            hidden = cell.error.type == HiddenError.__name__
+            raise FaultError(f"{where}: {cell.error.type}: {message}", place, hidden=hidden)
+        # a thread per processor makes networks of this size slower
+        return replace(plan, runtime=replace(plan.runtime, threads=1)), cell
 
-    def run(self, plan: Plan, cell: PlannedCell, *, killed: bool = False) -> dict[str, NDArray[Any]]:
+    def run(self, plan: Plan, cell: PlannedCell, *, killed: bool = False) -> Logits:
         """Logits of training and test partition.
 
         Args:
@@ -89,7 +110,8 @@ class Lab:
         Raises:
             FaultError: the method's code raised something.
         """
-        assert cell.stages is not None
+        if cell.stages is None:
+            raise FaultError(f"Expected a cell that can be run, found {cell.reason!r}.", "")
         outputs = {name: cell.stages.outputs[name] for name in OUTPUTS}
         for stage in in_order(tuple(outputs.values())):
             if killed and stage.kind == "train":
@@ -108,32 +130,40 @@ class Lab:
             with self._watched():
                 execute(stage, plan.runtime, progress)
         except (Exception, SystemExit) as failure:
-            error = describe_error(failure, stage.title, plan.runtime)
-            raise FaultError(f"{error.message} ({_place(failure, self.plugin)})") from failure
+            message = f"{stage.title}: {in_a_line(failure)}"
+            hidden = isinstance(failure, HiddenError)
+            raise FaultError(message, place_of(failure, self.plugin), hidden=hidden) from failure
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """Count reads of attributes."""
+        """Note whose attributes are read, also where the method goes on after it was refused."""
         original: Any = vars(View)["attributes"]
 
-        def counted(view: View) -> NDArray[np.int64]:
-            found: NDArray[np.int64] = original.fget(view)
-            self.reads += 1
+        def noted(view: View) -> NDArray[np.int64]:
+            # ids of the bench begin with the partition
+            partitions = {str(name).rstrip("0123456789") for name in view.partition.ids}
+            try:
+                found: NDArray[np.int64] = original.fget(view)
+            except HiddenError:
+                self.refused |= partitions
+                raise
+            self.read |= partitions
             return found
 
-        setattr(View, "attributes", property(counted))  # noqa: B010
+        setattr(View, "attributes", property(noted))  # noqa: B010
         try:
             yield
         finally:
             setattr(View, "attributes", original)  # noqa: B010
 
 
-def _place(failure: BaseException, plugin: Plugin) -> str:
-    """The last line of the plugin's own file that the error passed; the class where it passed none."""
+def place_of(failure: BaseException, plugin: Plugin) -> str:
+    """The last line of the plugin's file, or of one beside it, that an error passed; the class where it passed none."""
     found, trace = plugin.where, failure.__traceback__
     while trace is not None:
-        if plugin.path is not None and Path(trace.tb_frame.f_code.co_filename) == plugin.path:
-            found = f"{plugin.path}:{trace.tb_lineno}"
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if plugin.path is not None and path.parent == plugin.path.parent:
+            found = f"{path}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
 
@@ -141,7 +171,7 @@ def _place(failure: BaseException, plugin: Plugin) -> str:
 def global_state() -> tuple[Any, ...]:
     """The state of every random generator that code can reach without being given one."""
     legacy: Any = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), legacy[1].tolist(), legacy[2], random.getstate()
+    return torch.get_rng_state().tolist(), legacy[1].tolist(), legacy[2:], random.getstate()
 
 
 @contextlib.contextmanager
@@ -157,3 +187,13 @@ def reseeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(kept[0])
         np.random.set_state(kept[1])  # noqa: NPY002
         random.setstate(kept[2])
+
+
+@contextlib.contextmanager
+def same_threads() -> Iterator[None]:
+    """Leave torch's number of threads as it was."""
+    kept = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(kept)

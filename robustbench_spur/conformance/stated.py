@@ -9,7 +9,7 @@ from typing import Any
 from robustbench_spur.method import TRACKS
 from robustbench_spur.parameters import Choice, Hyperparameters, Training
 from robustbench_spur.registry import Plugin
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import PARTITIONS, SpurbenchError
 
 SECTIONS = ("Source", "Deviations", "Needs")
 SHORTEST_DOC = 10
@@ -17,7 +17,7 @@ BEYOND = {"above": 0.0, "at_least": -1.0, "below": 0.0, "at_most": 1.0}
 """What is added to a bound to make a value that it forbids."""
 
 
-def docstring(plugin: Plugin) -> str:
+def docstring(plugin: Plugin, method: type[Any]) -> str:
     """The module's docstring: a first sentence, then where the method comes from, its departures, and what it needs."""
     doc = plugin.source.doc if plugin.source else ""
     if not doc.split("\n\n")[0].strip().endswith("."):
@@ -36,6 +36,9 @@ def literals(plugin: Plugin, method: type[Any]) -> str:
         return f"Expected a version of at least 1, found {plugin.version}."
     if unknown := set(method.needs) - set(TRACKS):
         return f"Expected needs among {', '.join(TRACKS)}, found {', '.join(sorted(unknown))}."
+    reachable = [name for name in PARTITIONS if name != "test"]
+    if unknown := set(method.every_group_in) - set(reachable):
+        return f"Expected every_group_in among {', '.join(reachable)}, found {', '.join(sorted(unknown))}."
     return ""
 
 
@@ -76,6 +79,7 @@ def bad_values(plugin: Plugin, method: type[Any]) -> str:
     tried: list[tuple[str, Any]] = [("no_such_setting", 1)]
     for one in plugin.source.settings if plugin.source else []:
         tried += [(one.name, bound + BEYOND[kind]) for kind, bound in one.bounds.items()]
+        tried.append((one.name, {"of": "no type that a setting has"}))
         if one.type in ("int", "float", "bool"):
             tried += [(one.name, "many"), (one.name, float("nan"))]
         if one.type == "int":
@@ -84,7 +88,7 @@ def bad_values(plugin: Plugin, method: type[Any]) -> str:
         try:
             method.Hyperparameters.parse({name: value}, plugin.name)
         except SpurbenchError as error:
-            if name not in str(error):
+            if not re.search(rf"[Ss]etting '?{re.escape(name)}\b", str(error)):
                 return f"Expected an error that names the setting {name}, found: {error}"
         except Exception as error:
             return f"Expected the standard error for {name}={value!r}, found {type(error).__name__}: {error}"

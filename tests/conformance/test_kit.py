@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from robustbench_spur.conformance import Report, check
+from robustbench_spur.conformance import Report, check, check_all, kit
+from robustbench_spur.conformance import behaviour as asked
+from robustbench_spur.conformance.runs import Lab, global_state
 from robustbench_spur.types import SpurbenchError
+from tests.conformance.drafts import BODIES, STATED, TOP, with_body
 from tests.conftest import BASIC
 
-TOP = '''"""A draft for the tests of the kit.
+EVALUATOR = """
+from robustbench_spur import Evaluator
 
-Source: made up.
-Deviations: none known.
-Needs: labels only.
+class Mine(Evaluator):
+    name = "mine"
+    version = 1
+    metrics = {}
 """
 
-import numpy as np
-import torch
-from torch.nn.functional import cross_entropy
 
-from robustbench_spur import Hyperparameters, LogUniform, Method, Sampling, parameter
-from robustbench_spur.methods.erm import ERM
+def by_status(report: Report, status: str = "failed") -> dict[str, str]:
+    return {one.name: one.message for one in report.checks if one.status == status}
 
 
-class DraftHyperparameters(Hyperparameters):
-    """Settings."""
-
-    strength: float = parameter(0.1, "weight of something that is added", above=0, search=LogUniform(1e-2, 1.0))
-
-
-class Draft(ERM):
-    """A draft."""
-
-    name = "draft"
-    version = 1
-    summary = "a draft for tests"
-    source = "made up"
-    needs = ()
-    Hyperparameters = DraftHyperparameters
-'''
-
-
-def faults(report: Report) -> dict[str, str]:
-    return {one.name: one.message for one in report.checks if one.status == "failed"}
+@pytest.fixture
+def only_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the runs out, for drafts that behave."""
+    monkeypatch.setattr(kit, "examine", lambda lab, ledger: None)
 
 
 @pytest.mark.parametrize("name", BASIC)
@@ -53,131 +40,152 @@ def test_the_basic_methods_pass(name: str) -> None:
     report = check(name)
     assert report.passed, report
     assert {one.status for one in report.checks} == {"ok"}
-    assert len(report.checks) == 15
+    assert len(report.checks) == 17
 
 
-def test_a_draft_passes(draft: Any) -> None:
+def test_a_draft_passes_and_leaves_nothing_behind(draft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    before, threads = global_state(), torch.get_num_threads()
     report = check(draft(TOP))
     assert report.passed, report
+    assert report.seconds > 0 and str(report).startswith("draft (")
+    assert (global_state(), torch.get_num_threads()) == (before, threads)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "name", "message"),
-    [
-        ("Deviations: none known.\n", "", "docstring", "found no Deviations"),
-        ("for the tests of the kit.", "for the tests of the kit", "docstring", "full stop"),
-        (
-            'summary = "a draft for tests"',
-            'summary = ""',
-            "name, version, summary, source and needs",
-            "Expected summary",
-        ),
-        ('"weight of something that is added"', '"weight"', "settings", "doc line for the setting strength"),
-        ("parameter(0.1,", "parameter(-0.1,", "settings", "strength"),
-        ("LogUniform(1e-2, 1.0)", "LogUniform(0.0, 1.0)", "settings", "strength"),
-    ],
-)
+@pytest.mark.usefixtures("only_stated")
+@pytest.mark.parametrize(("old", "new", "name", "message"), STATED, ids=[case[3] for case in STATED])
 def test_what_the_file_states(draft: Any, old: str, new: str, name: str, message: str) -> None:
     assert old in TOP
-    found = faults(check(draft(TOP.replace(old, new))))
-    assert name in found and message in found[name]
-
-
-BODIES = {
-    "undeclared attributes": (
-        "def loss(self, model, batch):\n    return super().loss(model, batch) + 0 * batch.attributes.sum()",
-        "group labels are out of reach unless declared",
-        "draft read group labels that it did not declare",
-    ),
-    "numpy's global generator": (
-        "def sampling(self, train):\n    return Sampling(weights=np.random.random(len(train)))",
-        "global random state neither matters nor moves",
-        "Expected",
-    ),
-    "a generator of its own": (
-        "def sampling(self, train):\n    return Sampling(weights=np.random.default_rng().random(len(train)))",
-        "same seed, same predictions",
-        "Draw from view.generator()",
-    ),
-    "a counter outside the state": (
-        "def loss(self, model, batch):\n    self.count = getattr(self, 'count', 0) + 1\n"
-        "    return cross_entropy(model(batch.images), batch.labels) * self.count",
-        "a killed run goes on to the same end",
-        "Keep what changes in self.state",
-    ),
-    "one class in a batch": (
-        "def loss(self, model, batch):\n    losses = cross_entropy(model(batch.images), batch.labels, reduction='none')\n"
-        "    return losses[batch.labels == 0].mean() + losses[batch.labels == 1].mean()",
-        "a group of one, and batches of one class",
-        "became nan",
-    ),
-    "two classes only": (
-        "def loss(self, model, batch):\n    logits = model(batch.images)\n"
-        "    return torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 1], batch.labels.float().clamp(max=1))"
-        " + 0 * cross_entropy(logits[:, :2], batch.labels)",
-        "three classes and five attribute values",
-        "",
-    ),
-    "an empty group": (
-        "def start(self, train):\n    if train.classes == 2 and len(np.unique(train.clusters)) < 64:\n        1 / 0",
-        "empty groups",
-        "division by zero",
-    ),
-    "no seed": (
-        "def sampling(self, train):\n    return Sampling(repeats=np.eye(1, len(train), dtype=int)[0])\n\n"
-        "def loss(self, model, batch):\n    return 0 * cross_entropy(model(batch.images), batch.labels)\n\n"
-        "def prepare(self, model):\n    torch.nn.init.zeros_(model.head.weight)\n    torch.nn.init.zeros_(model.head.bias)",
-        "another seed, other predictions",
-        "found the same",
-    ),
-}
+    found = by_status(check(draft(TOP.replace(old, new))))
+    assert set(found) == {name} and message in found[name], found
 
 
 @pytest.mark.parametrize("fault", BODIES)
 def test_what_it_does(draft: Any, fault: str) -> None:
     body, name, message = BODIES[fault]
-    indented = "\n".join(f"    {line}" if line else "" for line in body.splitlines())
-    report = check(draft(f"{TOP}\n{indented}\n"))
-    assert name in faults(report), report
-    assert message in faults(report)[name]
+    found = by_status(check(draft(with_body(body))))
+    assert set(found) == {name} and message in found[name], found
 
 
-def test_declaring_too_much_is_a_warning(draft: Any) -> None:
-    report = check(draft(TOP.replace("needs = ()", 'needs = ("train_attributes",)')))
+def test_poisoned_labels_that_come_through(draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No method can read them, so the kit is given another run where it asks for a poisoned one."""
+    plan = Lab.plan
+    monkeypatch.setattr(Lab, "plan", lambda lab, split, seed=0, poisoned=False: plan(lab, split, seed or int(poisoned)))
+    assert set(by_status(check(draft(TOP)))) == {asked.POISON}
+
+
+@pytest.mark.parametrize("need", ["train_attributes", "validation_attributes", "adapt"])
+def test_declaring_too_much_is_a_warning(draft: Any, need: str) -> None:
+    report = check(draft(TOP.replace("needs = ()", f'needs = ("{need}",)')))
     assert report.passed
-    assert [one.name for one in report.checks if one.status == "warning"] == ["what it declares it reads"]
+    assert by_status(report, "warning") == {asked.DECLARED: f"It declares {need} and reads none: remove it from needs."}
 
 
-def test_an_error_of_the_method_is_told_with_its_line(draft: Any) -> None:
-    path = draft(TOP + "\n    def start(self, train):\n        raise RuntimeError('a slip')\n")
-    (found,) = faults(check(path)).values()
-    assert "a slip" in found and f"{path}:{len(TOP.splitlines()) + 3}" in found
+def test_the_images_of_adapt_are_reason_enough_to_declare_it(draft: Any) -> None:
+    body = """
+    def fit(self, task):
+        return task.train(self, start=task.train(ERM()), on=("adapt",))
+    """
+    report = check(draft(with_body(body).replace("needs = ()", 'needs = ("adapt",)')))
+    assert {one.status for one in report.checks} == {"ok"}, report
+
+
+@pytest.mark.parametrize(
+    ("where", "doing"), [("start(self, train)", "train draft, 2 epochs, seed 0"), ("fit(self, task)", "plan draft")]
+)
+def test_an_error_of_the_method_is_told_once_with_its_line(draft: Any, where: str, doing: str) -> None:
+    path = draft(with_body(f"def {where}:\n    raise RuntimeError('a slip\\nand more')"))
+    report, line = check(path), len(TOP.splitlines()) + 3
+    assert by_status(report) == {asked.RUNS: f"{doing}: RuntimeError: a slip ({path}:{line})"}
+    assert by_status(report, "skipped")[asked.EMPTY] == "it fails as above"
+
+
+def test_what_fails_on_hard_data_only_is_checked_further_on_others(draft: Any) -> None:
+    body = """
+    def start(self, train):
+        if train.classes == 2:
+            sum([1], start="")
+
+    def sampling(self, train):
+        return Sampling(weights=np.random.default_rng().random(len(train)))
+    """
+    assert set(by_status(check(draft(with_body(body))))) == {asked.HARD, asked.SAME}
+
+
+def test_a_file_that_cannot_be_imported(draft: Any) -> None:
+    path = draft(TOP + "\nimport nothing_of_that_name\n")
+    assert by_status(check(path)) == {
+        kit.LOADED: f"ModuleNotFoundError: No module named 'nothing_of_that_name' ({path}:{len(TOP.splitlines()) + 2})"
+    }
+
+
+@pytest.mark.usefixtures("only_stated")
+def test_a_file_with_several_methods(draft: Any) -> None:
+    other = TOP[TOP.index("class Draft(") :].replace("class Draft", "class Other").replace('"draft"', '"other"')
+    path = draft(f"{TOP}\n\n{other}")
+    assert [report.method for report in check_all([path])] == ["draft", "other"]
+    with pytest.raises(SpurbenchError, match=r"Expected one method in .*, found 2\. Use check_all"):
+        check(path)
+
+
+def test_what_cannot_be_checked(draft: Any) -> None:
+    with pytest.raises(SpurbenchError, match="It has evaluators: only methods can be checked so far"):
+        check(draft(EVALUATOR, "other.py"))
+    with pytest.raises(SpurbenchError, match="Expected a method, found the dataset 'phantom'"):
+        check("phantom")
+    with pytest.raises(SpurbenchError, match=r"nothing\.py is broken: no class in it states a name"):
+        check(draft("x = 1\n", "nothing.py"))
+    with pytest.raises(SpurbenchError, match="Two methods are named 'erm'"):
+        check(draft(TOP.replace('"draft"', '"erm"'), "again.py"))
 
 
 def test_the_command(spurbench: Any, draft: Any) -> None:
     good = spurbench("check", "erm")
     assert good.code == 0 and "All checks passed" in good.out
-    bad = spurbench("check", draft(TOP.replace("Needs: labels only.\n", "")), "--json")
-    assert bad.code == 1
-    (row,) = json.loads(bad.out)
-    assert (row["method"], row["passed"]) == ("draft", False)
-
-
-def test_bad_input(spurbench: Any, draft: Any, tmp_path: Any) -> None:
-    unknown = spurbench("check", "emr")
-    assert unknown.code == 2 and "Unknown method 'emr'" in unknown.err
-    missing = spurbench("check", tmp_path / "nothing.py")
-    assert missing.code == 2 and "found none" in missing.err
-    evaluator = 'from robustbench_spur import Evaluator\nclass Mine(Evaluator):\n    name = "mine"\n    version = 1\n    metrics = {}\n'
-    with pytest.raises(SpurbenchError, match="Only methods can be checked, and it has evaluator"):
-        check(draft(evaluator, "other.py"))
-    assert "no class in it states a name" in str(check(draft("x = 1\n", "nothing.py")))
-
-
-def test_a_setting_that_mends_what_it_is_given(draft: Any) -> None:
-    clamped = TOP.replace(
-        "\n\nclass Draft(",
-        "\n    _mend = field_validator('strength', mode='before')(lambda value: 0.5)\n\n\nclass Draft(",
+    assert any(
+        line.split()[0] == "ok" and line.endswith(" s") for line in good.out.splitlines() if "start to end" in line
     )
-    report = check(draft(clamped.replace("import numpy", "from pydantic import field_validator\nimport numpy")))
-    assert "to be refused, found it accepted" in faults(report)["bad values of settings"]
+
+
+@pytest.mark.usefixtures("only_stated")
+def test_the_command_finds_faults(spurbench: Any, draft: Any) -> None:
+    path = draft(TOP.replace("Needs: labels only.\n", ""))
+    told = spurbench("check", path)
+    assert told.code == 1
+    assert "FAILED  docstring" in told.out and "found no Needs" in told.out and "1 of 5 checks failed" in told.out
+    machine = spurbench("check", path, "--json")
+    assert machine.code == 1
+    (row,) = machine.rows
+    assert (row["method"], row["passed"]) == ("draft", False)
+    assert [one["name"] for one in row["checks"] if one["status"] == "failed"] == ["docstring"]
+    assert set(row["checks"][0]) == {"name", "status", "message", "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("emr", "Unknown method 'emr'. Did you mean 'erm'"),
+        ("worst_group", "found the evaluator 'worst_group'"),
+        ("./nowhere.py", "found none. Check the path"),
+    ],
+)
+def test_bad_input(spurbench: Any, name: str, message: str) -> None:
+    ended = spurbench("check", name)
+    assert (ended.code, ended.out) == (2, "") and message in ended.err
+
+
+def test_a_broken_file_is_bad_input(spurbench: Any, draft: Any) -> None:
+    ended = spurbench("check", draft("def (\n"))
+    assert ended.code == 2 and "is broken: SyntaxError" in ended.err
+
+
+def test_an_error_while_loading_is_a_failed_check(draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def saved(*_: Any) -> str:
+        raise ValueError("no such layer\nand more")
+
+    monkeypatch.setattr(asked, "saved", saved)
+    path = draft(TOP)
+    line = TOP[: TOP.index("class Draft(")].count("\n") + 1
+    assert by_status(check(path)) == {asked.SAVED: f"ValueError: no such layer ({path}:{line})"}

@@ -12,9 +12,8 @@ from sklearn.metrics import mutual_info_score
 
 from robustbench_spur.methods import ula as ula_module
 from robustbench_spur.methods._clusters import best_clusters, within_classes
-from robustbench_spur.methods.cnc import CnC, CnCHyperparameters, correct_contrast
+from robustbench_spur.methods.cnc import CnC, CnCHyperparameters
 from robustbench_spur.methods.erm import ERM
-from robustbench_spur.methods.george import George
 from robustbench_spur.methods.gic import GIC, GICHyperparameters, criteria
 from robustbench_spur.methods.spare import SPARE, SPAREHyperparameters
 from robustbench_spur.methods.ula import ULA, ULAHyperparameters, contrastive
@@ -69,30 +68,6 @@ def test_equal_points_are_one_cluster() -> None:
     assert codes.tolist() == [0, 0, 0]
 
 
-def test_george_finds_the_subclasses() -> None:
-    points, truth = blobs([60, 12, 50, 20])
-    labels = truth // 2
-    method = George()
-    arrays, notes = method.subclasses(
-        view_of(method, partition(labels, truth % 2)), {"features": points.astype(np.float32)}
-    )
-    assert len(set(zip(truth.tolist(), arrays["groups"].tolist(), strict=True))) == 4
-    assert notes["inferred_group_sizes"] == {"class 0": [60, 12], "class 1": [50, 20]} or sorted(
-        notes["inferred_group_sizes"]["class 0"]
-    ) == [12, 60]
-
-
-def test_spare_draws_by_the_inverse_power_of_a_clusters_size() -> None:
-    method = SPARE(SPAREHyperparameters(id_epochs=1, power=2.0))
-    labels = np.array([0] * 6 + [1] * 4)
-    method.given = {"groups": np.array([0] * 4 + [1] * 2 + [2] * 4)}
-    weights = method.sampling(view_of(method, partition(labels, labels))).weights
-    assert weights is not None
-    raw = np.array([1 / 16] * 4 + [1 / 4] * 2 + [1 / 16] * 4)
-    expected = raw / np.array([raw[:6].sum()] * 6 + [raw[6:].sum()] * 4)
-    np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum())
-
-
 def test_spares_first_model_is_the_beginning_of_erm() -> None:
     method = SPARE(SPAREHyperparameters(id_epochs=1))
     early = method.fit(task_of(method)).parents[2].parents[0].parents[0]
@@ -101,20 +76,6 @@ def test_spares_first_model_is_the_beginning_of_erm() -> None:
 
 
 # CnC
-
-
-def test_contrast_by_hand() -> None:
-    x = drawn_features(6, 3).astype(float)
-    labels, guess = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 1, 0, 1, 1, 1])
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    similar = np.exp(unit @ unit.T / 0.3)
-    losses = []
-    for i in range(6):
-        negatives = [k for k in range(6) if labels[k] != labels[i] and guess[k] == guess[i]]
-        positives = [j for j in range(6) if labels[j] == labels[i] and guess[j] != guess[i] and negatives]
-        losses += [-np.log(similar[i, j] / (similar[i, j] + similar[i, negatives].sum())) for j in positives]
-    found = correct_contrast(torch.from_numpy(x), torch.from_numpy(labels), torch.from_numpy(guess), 0.3)
-    assert float(found) == pytest.approx(np.mean(losses))
 
 
 def test_cnc_without_pairs_is_weighted_erm() -> None:

@@ -26,6 +26,7 @@ from robustbench_spur.methods.mmd import GAMMAS, MMD, MMDHyperparameters
 from robustbench_spur.methods.pgi import PGI, PGIHyperparameters, between_groups
 from robustbench_spur.methods.vrex import VREx, VRExHyperparameters
 from robustbench_spur.networks import Classifier
+from robustbench_spur.parameters import Training
 from tests.methods.toy import (
     as_images,
     batch_of,
@@ -35,6 +36,7 @@ from tests.methods.toy import (
     passthrough,
     run_of,
     silent,
+    universe,
     value,
     view_of,
 )
@@ -281,6 +283,49 @@ def test_environments_are_drawn_equally_often() -> None:
         weights = method.sampling(view_of(method, rows)).weights
         assert weights is not None
         np.testing.assert_allclose(weights[:35].sum(), weights[35:].sum())
+
+
+@pytest.mark.parametrize("method", [IRM, VREx, MMD, CORAL, DANN, CDANN, Fishr, PGI, DomainIndependent, DCor])
+@pytest.mark.parametrize(
+    ("labels", "attributes"),
+    [
+        ([2], [1]),  # one example
+        ([1, 1, 1], [0, 1, 1]),  # one class
+        ([0, 1, 2, 0], [2, 2, 2, 2]),  # one value
+        ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2]),  # tied, a group of one, and no others
+    ],
+)
+def test_small_batches_have_a_finite_loss(method: Any, labels: list[int], attributes: list[int]) -> None:
+    """Three classes and four values, one of which no example has."""
+    made = method()
+    made.hyper = made.hyper.resolved(Training(epochs=4))
+    rows, groups = partition(labels, attributes), universe(3, 4)
+    model = passthrough(WIDTH, 3)
+    batch = batch_of(view_of(made, rows, groups), range(len(labels)), as_images(drawn_features(len(labels), WIDTH)))
+    object.__setattr__(batch, "epoch", 3.0)
+    made.start(batch.view)
+    made.beside = made.modules(model, batch.view)
+    images = batch.images.clone().requires_grad_(True)
+    object.__setattr__(batch, "images", images)
+    loss = made.loss(model, batch)
+    loss.backward()
+    assert loss.isfinite() and images.grad is not None and images.grad.isfinite().all()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_mmd_of_three_values_leaves_out_the_one_with_a_single_example() -> None:
+    """Of the pairs of three sets, one has two examples on both sides."""
+    labels, attributes = np.zeros(7, int), np.array([0, 1, 0, 2, 1, 0, 1])
+    method = MMD(MMDHyperparameters(strength=1.0, warmup_epochs=0.0))
+    features = drawn_features(7, WIDTH)
+    view = view_of(method, partition(labels, attributes), universe(2, 3))
+    model, batch = passthrough(WIDTH), batch_of(view, range(7), as_images(features))
+    one, two = features[attributes == 0], features[attributes == 1]
+    means = [sum(np.exp(-g * cdist(x, y, "sqeuclidean") / WIDTH) for g in GAMMAS).mean() for x, y in
+             ((one, one), (two, two), (one, two))]  # fmt: skip
+    shown = torch.from_numpy(features)
+    found = method.penalty(model, batch, shown, model.head(shown))
+    assert float(found) == pytest.approx(means[0] + means[1] - 2 * means[2], rel=1e-4)
 
 
 def test_without_rebalancing_dcor_draws_as_they_come() -> None:

@@ -98,7 +98,7 @@ def ascend(logits: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarra
         optimiser.zero_grad()
         (-penalty).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return (free > 0).numpy(), float(penalty)
+    return (free > 0).numpy(), float(penalty.detach())
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(2, 0), (2, 1), (4, 2)])

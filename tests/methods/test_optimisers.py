@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from robustbench_spur.averaging import RunningMean
 from robustbench_spur.methods.deep_ensemble import DeepEnsemble, DeepEnsembleHyperparameters
@@ -76,7 +76,7 @@ def test_sam_takes_running_statistics_from_the_first_pass() -> None:
 def test_swa_is_the_mean_of_what_it_takes_in() -> None:
     average = SWA(SWAHyperparameters(start_epoch=2.0, every=5)).averaging(Training())
     assert isinstance(average, RunningMean) and (average.start, average.every) == (2.0, 5)
-    assert SWAHyperparameters().resolved(Training(epochs=12)).start_epoch == 6.0
+    assert SWAHyperparameters().resolved(Training(epochs=12)).start_epoch == 9.0
 
 
 def walk(losses: list[float], average: Dense, steps: int = 2) -> list[float | None]:
@@ -164,12 +164,26 @@ def test_members_are_the_cells_of_the_base(request_for: Any) -> None:
         assert member.spec["trajectory"]["method"] == own.stages.model.spec["trajectory"]["method"]
 
 
-def test_ensemble_and_dropout_run(request_for: Any, carry_out: Any, home: Any) -> None:
-    settings = {"epochs": 1, "members": 2, "samples": 3}
-    records = carry_out(
-        request_for(methods=("deep_ensemble", "mc_dropout"), settings=settings, evaluators="worst_group")
+def test_ensembles_probabilities_are_the_mean_of_its_members(request_for: Any, carry_out: Any, home: Any) -> None:
+    """Those of the seed's own cells of the base; MC dropout runs beside them."""
+
+    def probabilities(record: Any) -> np.ndarray:
+        arrays = np.load(home.predictions / record.predictions.file)
+        return np.asarray(softmax(arrays["test/logits"].astype(float), axis=1))
+
+    # large steps, so that two members are far apart
+    steps = {"epochs": 1, "learning_rate": 0.1, "averaging": 0.0}
+    wrappers = request_for(
+        methods=("deep_ensemble", "mc_dropout"),
+        settings={**steps, "members": 2, "samples": 3},
+        evaluators="worst_group",
     )
-    assert [record.status for record in records] == ["done", "done"]
+    ensemble, dropout = carry_out(wrappers)
+    assert ensemble.status == dropout.status == "done"
+    members = carry_out(request_for(seeds=(0, 1), settings=steps, evaluators="worst_group"))
+    first, second = map(probabilities, members)
+    assert abs(first - second).max() > 0.05
+    np.testing.assert_allclose(probabilities(ensemble), (first + second) / 2, atol=1e-6)
 
 
 def test_masks_by_hand() -> None:
