@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,14 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
+@lru_cache(maxsize=512)
+def _tree(path: Path, stamp: Any) -> ast.Module:
+    """The syntax tree of a file as it is now: many import the same few beside them."""
+    return ast.parse(path.read_bytes(), filename=str(path))
+
+
 def _plugins(path: Path, files: dict[Path, Any]) -> list[PluginSource]:
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    tree = _tree(path, files[path])
     constants = _assignments(tree.body, {})
     own = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     classes = {**_imported(tree, path, files), **own}
@@ -137,7 +144,7 @@ def _imported(tree: ast.Module, path: Path, files: dict[Path, Any]) -> dict[str,
         if again:
             continue
         try:
-            inner = ast.parse(other.read_bytes(), filename=str(other))
+            inner = _tree(other, files[other])
         except (SyntaxError, ValueError):  # its own entry says what is wrong with it
             continue
         names = {alias.name: alias.asname or alias.name for alias in node.names}
