@@ -352,7 +352,6 @@ class Mine(Method):
             CLASS + "    def __init__(self, hyper): raise ValueError('no luck')\n",
             "'mine' is broken: ValueError: no luck",
         ),
-        (CLASS.replace('"mine"', '"erm"'), "Two methods are named 'erm': .*erm.py.*mine.py"),
     ],
 )
 def test_a_broken_method_that_is_asked_for_is_an_error(request_for: Any, draft: Any, text: str, message: str) -> None:
