@@ -1,7 +1,5 @@
 """Environments: the attribute's values as the parts of the training data between which something is to be alike."""
 
-from collections.abc import Iterator
-
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -23,13 +21,6 @@ def environment_means(values: torch.Tensor, codes: torch.Tensor, count: int) -> 
     member = one_hot(codes, count).to(values.dtype)
     sizes = member.sum(dim=0)
     return (values @ member) / sizes.clamp(min=1), sizes
-
-
-def present(batch: Batch, at_least: int = 1) -> Iterator[torch.Tensor]:
-    """Masks of the environments, each of shape (b,), as weights: 0 throughout where one has fewer examples than asked for."""
-    for value in range(len(batch.view.universe.values)):
-        mask = (batch.attributes == value).float()
-        yield mask * (mask.sum() >= at_least)
 
 
 class Penalised(ERM):

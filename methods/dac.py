@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from torch.nn.functional import cross_entropy
 
 from robustbench_spur import (
@@ -35,6 +34,7 @@ from robustbench_spur import (
     View,
     parameter,
 )
+from robustbench_spur.methods._maps import smoothed
 from robustbench_spur.methods.erm import ERM
 
 Arrays = dict[str, NDArray[Any]]
@@ -78,9 +78,7 @@ class DaC(ERM):
 
     def decompose(self, train: View, attributions: Arrays, outputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """The object of each image, shape (n, height, width), and which images have a low loss."""
-        maps = attributions["maps"].astype(np.float32)
-        width = max(1, round(self.hyper.smoothing * maps.shape[2]))
-        maps = uniform_filter(maps, size=(0, width, width), mode="nearest")
+        maps = smoothed(attributions["maps"], self.hyper.smoothing)
         limit = np.quantile(maps.reshape(len(maps), -1), 1 - self.hyper.object_share, axis=1)
         logits = torch.from_numpy(outputs["logits"])
         losses = cross_entropy(logits, torch.from_numpy(train.labels), reduction="none").numpy()

@@ -14,13 +14,12 @@ Needs: labels only.
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from torch.nn.functional import cross_entropy
 
 from robustbench_spur import Batch, Classifier, Hyperparameters, Share, Stage, Task, Uniform, View, parameter
+from robustbench_spur.methods._maps import smoothed
 from robustbench_spur.methods.erm import ERM
 
 Arrays = dict[str, NDArray[Any]]
@@ -62,9 +61,7 @@ class MaskTune(ERM):
 
     def masks(self, train: View, attributions: Arrays) -> tuple[Arrays, dict[str, Any]]:
         """Which pixels of each training image stay, shape (n, height, width)."""
-        maps = attributions["maps"].astype(np.float32)
-        width = max(1, round(self.hyper.smoothing * maps.shape[2]))
-        maps = uniform_filter(maps, size=(0, width, width), mode="nearest")
+        maps = smoothed(attributions["maps"], self.hyper.smoothing)
         limit = maps.mean((1, 2)) + self.hyper.deviations * maps.std((1, 2))
         kept = maps <= limit[:, None, None]
         return {"kept": kept}, {"masked_share": float(1 - kept.mean())}
