@@ -12,7 +12,7 @@ Deviations: the halves hold different patients; features are standardised by all
 Needs: labels and group labels of the ``adapt`` partition; examples in every group there.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ class DFR(ERM):
     source = "Kirichenko et al. 2023, Last layer re-training is sufficient, section 6"
     needs = ("adapt",)
     every_group_in = ("adapt",)
+    presets: ClassVar = {"quick": {"draws": 3, "tuning_draws": 1, "strengths": (1.0, 0.1)}}
     Hyperparameters = DFRHyperparameters
 
     def fit(self, task: Task) -> Stage:

@@ -8,6 +8,8 @@ Deviations: those of DFR; no class weights are tuned.
 Needs: group labels of the training set; examples in every group.
 """
 
+from typing import ClassVar
+
 from robustbench_spur import Stage, Task
 from robustbench_spur.methods.dfr import DFR, DFRHyperparameters
 from robustbench_spur.methods.erm import ERM
@@ -26,6 +28,7 @@ class DFRTrain(DFR):
     source = "Kirichenko et al. 2023, Last layer re-training is sufficient, section 6"
     needs = ("train_attributes",)
     every_group_in = ("train",)
+    presets: ClassVar = {"quick": {"draws": 3, "tuning_draws": 1, "strengths": (1.0, 0.1)}}
     Hyperparameters = DFRTrainHyperparameters
 
     def fit(self, task: Task) -> Stage:

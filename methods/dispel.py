@@ -14,7 +14,7 @@ Needs: labels and group labels of the ``adapt`` partition, labels of the trainin
     ``adapt``.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class DISPEL(ERM):
     source = "Xue et al. 2023, Eliminating spurious correlations via data mixing"
     needs = ("adapt",)
     every_group_in = ("adapt",)
+    presets: ClassVar = {"quick": {"shares": (1.0, 0.8), "strengths": (1.0, 0.1), "size": 60, "draws": 3}}
     Hyperparameters = DISPELHyperparameters
 
     def fit(self, task: Task) -> Stage:

@@ -13,7 +13,7 @@ Deviations: full-batch Adam, from near the class means, without weight decay; me
 Needs: labels of the training and the validation set, no attributes.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class DPE(ERM):
     summary = "an ensemble of distance classifiers on ERM's features, kept apart"
     source = "To et al. 2025, Diverse prototypical ensembles, algorithm 1"
     needs = ()
+    presets: ClassVar = {"quick": {"members": 3, "steps": 30}}
     Hyperparameters = DPEHyperparameters
 
     def fit(self, task: Task) -> Stage:

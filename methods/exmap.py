@@ -13,7 +13,7 @@ Needs: labels of the validation set, no attributes.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class ExMap(DFR):
     source = "Chakraborty et al. 2024, ExMap, section 3"
     needs = ()
     every_group_in = ()
+    presets: ClassVar = {"quick": {"draws": 3, "tuning_draws": 1, "strengths": (1.0, 0.1)}}
     Hyperparameters = ExMapHyperparameters
 
     def fit(self, task: Task) -> Stage:

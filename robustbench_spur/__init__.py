@@ -17,6 +17,7 @@ if _TYPE_CHECKING:
     from robustbench_spur.evaluators.base import Evaluator as Evaluator
     from robustbench_spur.evaluators.base import EvaluatorParameters as EvaluatorParameters
     from robustbench_spur.evaluators.base import Predictions as Predictions
+    from robustbench_spur.evaluators.base import Subject as Subject
     from robustbench_spur.evaluators.metric import Metric as Metric
     from robustbench_spur.method import Batch as Batch
     from robustbench_spur.method import Method as Method
@@ -42,7 +43,7 @@ if _TYPE_CHECKING:
 _PUBLIC = {
     "api": ("evaluate", "leaderboard", "run"),
     "averaging": ("Averaging", "RunningMean"),
-    "evaluators.base": ("Evaluator", "EvaluatorParameters", "Predictions"),
+    "evaluators.base": ("Evaluator", "EvaluatorParameters", "Predictions", "Subject"),
     "evaluators.metric": ("Metric",),
     "method": ("Batch", "Method", "Sampling", "View"),
     "networks": ("Classifier",),

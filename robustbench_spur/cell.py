@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -373,6 +373,14 @@ def build_stages(spec: CellSpec) -> Stages:
     return Stages(model, pixels, outputs, _collections(spec, model, pixels, outputs, split))
 
 
+def lacking(split: OpenSplit, reads: Sequence[str], requires: Sequence[str]) -> str:
+    """What an evaluator needs of a split that is not there, in words; empty where all is."""
+    absent = [f"no {name} partition" for name in reads if name not in split.table.partitions]
+    offered = split.dataset.scenes(split.ref.split) if requires else {}
+    absent += [f"no {name!r} that its data set could render" for name in requires if name not in offered]
+    return f"{split.ref.full} has {' and '.join(absent)}" if absent else ""
+
+
 def _collections(
     spec: CellSpec,
     model: Stage,
@@ -385,6 +393,9 @@ def _collections(
         plugin = spec.registry.find("evaluator", pin.name)
         if not plugin.literal("collects", ()):
             continue
+        reads, requires = plugin.literal("reads", ()), plugin.literal("requires", ())
+        if lacking(spec.split, reads, requires):
+            continue
         for partition in plugin.literal("partitions", ("test",)):
             if partition not in pixels:
                 continue
@@ -394,10 +405,12 @@ def _collections(
                 "code": plugin.sha256,
                 "parameters": pin.parameters,
                 "partition": partition,
+                "reads": list(reads),
+                "requires": list(requires),
                 "split": dict(split[partition]),
                 **spec.numerics,
             }
-            parents = (model, pixels[partition], outputs[partition])
+            parents = (model, *(stage for name in (partition, *reads) for stage in (pixels[name], outputs[name])))
             title = f"{pin.name} of {spec.plugin.name} on {partition}, seed {spec.seed}"
             stages[pin.name, partition] = Stage("collect", spec_of, parents, title)
     return stages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+from functools import lru_cache
 from pathlib import Path
 
 from robustbench_spur.method import Method
@@ -25,7 +26,8 @@ def _imported(files: list[Path]) -> list[Path]:
     seen, waiting = {path.resolve() for path in files}, list(files)
     found = []
     while waiting:
-        for name in _names(waiting.pop()):
+        file = waiting.pop()
+        for name in _names(file, file.stat().st_mtime_ns):
             spec = importlib.util.find_spec(name)
             path = Path(spec.origin).resolve() if spec is not None and spec.origin else None
             if path is not None and path not in seen:
@@ -35,8 +37,9 @@ def _imported(files: list[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _names(path: Path) -> list[str]:
-    """Modules of the folder of methods that a file imports."""
+@lru_cache(maxsize=512)
+def _names(path: Path, changed: int) -> list[str]:
+    """Modules of the folder of methods that a file imports as it is now; every stage of a run asks for the same few."""
     names = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

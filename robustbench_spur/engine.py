@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.base import Part, Predictions, Subject
 from robustbench_spur.gathered import Images, together
 from robustbench_spur.method import Method, View
 from robustbench_spur.models import (
@@ -33,7 +34,7 @@ from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
 from robustbench_spur.store import content_hash, write_arrays
-from robustbench_spur.types import Partition, SpurbenchError, finite
+from robustbench_spur.types import Partition, SpurbenchError, conflict_groups, finite
 
 
 def execute(stage: Stage, runtime: Runtime, progress: Progress) -> dict[str, Any]:
@@ -253,17 +254,12 @@ def compute(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
 def collect(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) -> dict[str, Any]:
     """Let an evaluator collect what it needs of the model."""
     spec: Any = stage.spec
-    model, pixels, logits = stage.parents
     plugin = Registry(runtime.plugin_files).find("evaluator", spec["evaluator"])
     evaluator_class = plugin.load()
     if plugin.sha256 != spec["code"]:
         raise SpurbenchError(f"The file of evaluator {plugin.name!r} changed since the plan was made. Run again.")
     evaluator = evaluator_class(evaluator_class.Parameters.model_validate(spec["parameters"]))
-    split = split_of(stage, runtime)
-    predictions = predictions_of(split, spec["partition"], runtime.artifacts.arrays(logits.key)["logits"], {})
-    images = images_of(pixels, runtime)
-    loaded = load_model(model, runtime)
-    arrays = evaluator.collect(loaded, images, predictions, device=runtime.device, progress=progress)
+    arrays = evaluator.collect(_subject(stage, runtime, progress))
     if sorted(arrays) != sorted(evaluator.collects):
         raise SpurbenchError(
             f"Evaluator {evaluator.name!r} promises to collect {list(evaluator.collects)}, found {sorted(arrays)}."
@@ -272,12 +268,36 @@ def collect(stage: Stage, runtime: Runtime, folder: Path, progress: Progress) ->
     return {}
 
 
+def _subject(stage: Stage, runtime: Runtime, progress: Progress) -> Subject:
+    """What an evaluator may look at: parents are the model, then images and predictions of each partition."""
+    spec: Any = stage.spec
+    split, model = split_of(stage, runtime), stage.parents[0]
+    names = (spec["partition"], *spec["reads"])
+    parts = {}
+    for name, pixels, logits in zip(names, stage.parents[1::2], stage.parents[2::2], strict=True):
+        predictions = predictions_of(split, name, runtime.artifacts.arrays(logits.key)["logits"], {})
+        parts[name] = Part(predictions, images_of(pixels, runtime))
+    own = parts[names[0]]
+    rows, size = split.table.partitions[names[0]], own.images.shape[-1]
+    scenes = {name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in spec["requires"]}
+    return Subject(
+        own.predictions,
+        own.images,
+        lambda: load_model(model, runtime),
+        runtime.device,
+        progress,
+        {name: parts[name] for name in names[1:]},
+        scenes,
+    )
+
+
 def predictions_of(
     split: OpenSplit, partition: str, logits: NDArray[np.float32], arrays: dict[str, NDArray[Any]]
 ) -> Predictions:
     """Logits of a partition together with what is true of it."""
     rows, groups = split.table.partitions[partition], split.table.groups_in(partition)
-    return Predictions(rows.ids, rows.labels, rows.attributes, rows.clusters, logits, groups, arrays)
+    conflict = conflict_groups(split.table.counts()["train"], groups)
+    return Predictions(rows.ids, rows.labels, rows.attributes, rows.clusters, logits, groups, arrays, conflict)
 
 
 STAGES: dict[str, Callable[[Stage, Runtime, Path, Progress], dict[str, Any]]] = {

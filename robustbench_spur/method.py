@@ -180,7 +180,8 @@ class Method:
         source: paper, with section, equation or algorithm.
         needs: annotations it consumes: any of the keys of :data:`TRACKS`. All others are out of reach.
         every_group_in: partitions in which every group of the split's design must have examples for the method to be itself.
-        presets: named settings, such as a paper's absolute values.
+        presets: named settings, such as a paper's absolute values. With one named ``quick`` a slow method can be tried in
+            seconds; the conformance kit uses it.
         wraps: name of the setting that names another method, which then is :attr:`base`; empty for a method of its own.
         state: tensors that the loss updates from batch to batch; the loop moves, saves and restores them. Those of the
             selected epoch are what a stage of training gives to :meth:`Task.compute`.

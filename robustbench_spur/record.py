@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.stage import ENGINE_VERSION
 from robustbench_spur.store import content_hash, file_sha256, read_arrays, replacing, write_arrays
-from robustbench_spur.types import Groups, SpurbenchError
+from robustbench_spur.types import Groups, SpurbenchError, conflict_groups
 
 ROWS = ("ids", "labels", "attributes", "clusters", "logits")
 SCHEMA_VERSION = 1
@@ -109,7 +109,8 @@ def read_predictions(arrays: Mapping[str, NDArray[Any]], split: SplitPart, parti
     if missing:
         raise SpurbenchError(f"Expected predictions on {partition!r} of {split.name}, found no {missing[0]}.")
     rows = [own.pop(name) for name in ROWS]
-    return Predictions(rows[0], rows[1], rows[2], rows[3], rows[4], groups, own)
+    conflict = conflict_groups(split.counts["train"], groups)
+    return Predictions(rows[0], rows[1], rows[2], rows[3], rows[4], groups, own, conflict)
 
 
 def predictions_arrays(partition: str, predictions: Predictions) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.cell import CellSpec, Stages
+from robustbench_spur.cell import CellSpec, Stages, lacking
 from robustbench_spur.engine import predictions_of
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.executor import Executor, LocalExecutor, Outcome, describe_error
@@ -183,6 +183,9 @@ def _measure(cell: PlannedCell, plan: Plan, records: RecordStore) -> dict[str, A
     checks: dict[str, Any] = {}
     for partition, rows in predictions.items():
         for evaluator in (e for e in evaluators if partition in e.partitions):
+            if why := lacking(spec.split, evaluator.reads, evaluator.requires):
+                details.setdefault(partition, {})[evaluator.name] = {"not_applicable": why}
+                continue
             scored = scorer.score(evaluator, rows, f"{part.sha256}/{partition}")
             metrics.setdefault(partition, {})[evaluator.name] = as_json(scored)
             details.setdefault(partition, {})[evaluator.name] = evaluator.details(rows)

@@ -36,6 +36,8 @@ class _EvaluatorLiterals(_Literals):
     metrics: dict[str, Metric]
     collects: tuple[str, ...] = ()
     partitions: tuple[PartitionName, ...] = ()
+    reads: tuple[PartitionName, ...] = ()
+    requires: tuple[str, ...] = ()
 
 
 class _DatasetLiterals(_Literals):
@@ -61,7 +63,7 @@ LITERALS: dict[str, type[_Literals]] = {
 """Types of what is believed of the source without running it."""
 STATED = {
     "method": ("name", "version", "needs", "every_group_in", "presets"),
-    "evaluator": ("name", "version", "metrics", "collects", "partitions"),
+    "evaluator": ("name", "version", "metrics", "collects", "partitions", "reads", "requires"),
     "dataset": ("name", "version", "splits", "aliases", "tied", "rhos", "default_rho", "embedded"),
 }
 """Class attributes that the source is believed on: the class must have the same values."""

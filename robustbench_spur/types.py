@@ -290,6 +290,31 @@ class SplitTable:
         return out
 
 
+def conflict_groups(counts: Mapping[str, Mapping[str, int]], groups: Groups) -> tuple[int, ...]:
+    """The groups that training contradicts: with fewer than half of the examples that independence would give them.
+
+    Args:
+        counts: of the training set's groups by name, as :meth:`SplitTable.counts` gives them.
+        groups: of the partition that is asked about.
+
+    Returns:
+        Indices in ``groups``, ascending; empty where label and attribute go together no more than by chance.
+
+    >>> groups = Groups(("clear", "tumour"), "field strength", ("3T", "1.5T"))
+    >>> tied = {name: {"examples": n} for name, n in zip(groups.names, (95, 5, 5, 95), strict=True)}
+    >>> conflict_groups(tied, groups)
+    (1, 2)
+    """
+    whole = Groups(groups.classes, groups.attribute, groups.values)
+    sizes = np.array([counts.get(name, {}).get("examples", 0) for name in whole.names], np.float64)
+    table = sizes.reshape(len(groups.classes), len(groups.values))
+    if not table.sum():
+        return ()
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
+    conflicting = set(np.flatnonzero((table < expected / 2).ravel()).tolist())
+    return tuple(place for place, code in enumerate(groups.codes) if code in conflicting)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its interval, or a stated reason why there is none.

@@ -302,7 +302,8 @@ class Mine(Evaluator):
     collects = ("brightness",)
     partitions = ("test",)
 
-    def collect(self, model, images, predictions, *, device, progress):
+    def collect(self, subject):
+        images = subject.images
         return RESULT
 
     def measure(self, predictions, counts):

@@ -23,6 +23,8 @@ from robustbench_spur.stage import Stage, in_order
 from robustbench_spur.types import HiddenError, SpurbenchError
 
 BENCH = Path(__file__).with_name("bench.py")
+QUICK = "quick"
+"""Name of the preset that a method may have for being tried in seconds; the kit uses it."""
 TRAINING = {"epochs": 2, "batch_size": 16}
 """Two epochs, so that a run can be killed after the first."""
 OUTPUTS = ("train", "test")
@@ -78,6 +80,7 @@ class Lab:
             splits=(f"conformance_bench/{split}",),
             seeds=(seed,),
             settings=TRAINING,
+            preset=QUICK if QUICK in self.plugin.literal("presets", {}) else None,
             split_settings={"poisoned": poisoned},
             plugin_files=(BENCH, *self.files),
             device="cpu",

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from robustbench_spur.evaluators.metric import Metric as Metric
+from robustbench_spur.evaluators.subject import Part as Part
+from robustbench_spur.evaluators.subject import Subject as Subject
 from robustbench_spur.types import Groups, SpurbenchError
 
 Floats = NDArray[np.float64]
@@ -33,6 +35,8 @@ class Predictions:
         logits: shape (n, classes), float32.
         groups: the declared universe, of this partition: groups that its design leaves out are not in it.
         arrays: further arrays that evaluators collected from the model, by name.
+        conflict: indices of the groups that training contradicts: see :func:`~robustbench_spur.types.conflict_groups`;
+            empty where it has no association, or none is known.
     """
 
     ids: NDArray[np.str_]
@@ -42,6 +46,7 @@ class Predictions:
     logits: NDArray[np.float32]
     groups: Groups
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    conflict: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.ids), len(self.groups.classes))
@@ -110,6 +115,9 @@ class Evaluator:
         metrics: definition of every metric; a key that ends in ``:`` stands for a family, a member per group or value.
         collects: names of the arrays that :meth:`collect` adds; empty where predictions suffice.
         partitions: the partitions it is computed on.
+        reads: other partitions that :meth:`collect` looks at, such as the training set for a probe.
+        requires: what the data set must be able to render, by the names of :meth:`Dataset.scenes`. Where it cannot, or lacks a
+            partition of ``reads``, the evaluator is left out, and the record says why.
     """
 
     name: ClassVar[str]
@@ -119,23 +127,18 @@ class Evaluator:
     metrics: ClassVar[Mapping[str, Metric]]
     collects: ClassVar[tuple[str, ...]] = ()
     partitions: ClassVar[tuple[str, ...]] = ("test",)
+    reads: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ()
     Parameters: ClassVar[type[EvaluatorParameters]] = EvaluatorParameters
 
     def __init__(self, parameters: EvaluatorParameters | None = None) -> None:
         self.parameters: Any = parameters if parameters is not None else self.Parameters()
 
-    def collect(
-        self, model: Any, images: Any, predictions: Predictions, *, device: str, progress: Any
-    ) -> dict[str, NDArray[Any]]:
-        """Arrays that need the model itself (attacks, ...); run once per cell and kept with the predictions.
+    def collect(self, subject: Subject) -> dict[str, NDArray[Any]]:
+        """Arrays that need more than the predictions (attacks, probes, ...); run once per cell and kept with them.
 
         Args:
-            model: a torch module from images in [0, 1], shape (b, channels, height, width), to logits; eval mode,
-                float32.
-            images: uint8 array of shape (n, channels, height, width), in the order of ``predictions``.
-            predictions: the clean predictions of the partition.
-            device: where ``model`` is.
-            progress: call ``progress(done, total)`` now and then.
+            subject: the model, the images and clean predictions of the partition, and what ``reads`` and ``requires`` name.
 
         Returns:
             The arrays named in :attr:`collects`.

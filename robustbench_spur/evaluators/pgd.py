@@ -21,7 +21,7 @@ attack); Carlini and Wagner, IEEE S&P 2017, section IV (gradients that vanish).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -41,7 +41,7 @@ from robustbench_spur.attack import (
     seeded,
     unsaturated,
 )
-from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
+from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
 from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts, group_means
@@ -219,9 +219,7 @@ class PGD(Evaluator):
         """Length of a step at a radius, for images in [0, 1]."""
         return float(self.parameters.relative_step * radius / self.parameters.steps)
 
-    def collect(
-        self, model: Any, images: Any, predictions: Predictions, *, device: str, progress: Callable[[int, int], None]
-    ) -> dict[str, NDArray[Any]]:
+    def collect(self, subject: Subject) -> dict[str, NDArray[Any]]:
         """Attack what the subset holds of examples that are right on the clean image. See :meth:`Evaluator.collect`.
 
         The model's flags and torch's random state are given back as they were.
@@ -236,8 +234,10 @@ class PGD(Evaluator):
         """
         import torch
 
+        images, predictions = subject.images, subject.predictions
         _check_inputs(images, predictions)
-        radii, size, where = self.parameters.radii, self.parameters.batch_size, torch.device(device)
+        model = subject.model
+        radii, size, where = self.parameters.radii, self.parameters.batch_size, torch.device(subject.device)
         subset = balanced_subset(predictions, self.parameters.examples, self.parameters.seed)
         attacked = subset[predictions.correct[subset]]
         robust = np.zeros((len(predictions), len(radii)), np.uint8)
@@ -250,7 +250,7 @@ class PGD(Evaluator):
                 for column, radius in enumerate(radii):
                     with seeded(noise_seed(self.parameters.seed, radius, number), where):
                         robust[rows, column] = self._survive(model, clean, predictions.labels[rows], radius)
-                    progress(number * len(radii) + column + 1, total)
+                    subject.progress(number * len(radii) + column + 1, total)
         rows = np.sort(subset)
         return {"pgd_rows": rows, "pgd_robust": robust[rows]}
 

@@ -158,6 +158,24 @@ class Dataset:
         """The image file behind each row, in row order; None where images do not lie in files of their own."""
         return None
 
+    def scenes(self, split: str) -> dict[str, str]:
+        """What :meth:`scene` can render for a split: the name of each, and one line about it.
+
+        ``counterfactual``: the same slices with the split's attribute changed. ``without_lesion``: the same slices of patients
+        who have none. ``lesion`` and ``body``: masks.
+        """
+        return {}
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """The partition's slices rendered otherwise, in row order, in blocks like those of :meth:`pixels`.
+
+        Slices are uint8, shape (block, channels, size, size); masks float32 in [0, 1], shape (block, 1, size, size).
+
+        Raises:
+            SpurbenchError: the data set does not offer it for the split.
+        """
+        raise SpurbenchError(f"Data set {self.name!r} offers no {name!r} for {split}.")
+
     def pixels(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.uint8]]:
         """The images of a partition, in row order, in blocks of uint8, shape (block, channels, size, size).
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,6 +151,25 @@ class Phantom(Dataset):
         check(slices, size)
         job = partial(lesion_masks, self.parameters.seed, size=size)
         return (np.asarray(block[:, None], np.float32) for block in blocks(job, slices, size))
+
+    def scenes(self, split: str) -> dict[str, str]:
+        """See :meth:`Dataset.scenes`; a split without an attribute to swap has the field strength."""
+        self._known(split)
+        swapped = "turned by 180 degrees" if split == "orientation" else "at the other field strength"
+        return {
+            "counterfactual": f"the same slices {swapped}",
+            "without_lesion": "the same slices of patients who have no tumour",
+            "lesion": "share of each pixel that the tumour fills",
+        }
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """See :meth:`Dataset.scene`."""
+        offered: dict[str, Callable[[str, Partition, int], Iterator[NDArray[Any]]]] = {
+            "counterfactual": self.counterfactual,
+            "without_lesion": self.without_lesion,
+            "lesion": self.lesion_masks,
+        }
+        return offered[name](split, partition, size) if name in offered else super().scene(name, split, partition, size)
 
     def _render(self, slices: Slices, size: int, *, lesions: bool = True) -> Iterator[NDArray[np.uint8]]:
         check(slices, size)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from robustbench_spur.attack import check_ball, noise_seed, radius_label, unsaturated
 from robustbench_spur.evaluators import pgd
-from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.base import Predictions, Subject
 from robustbench_spur.evaluators.pgd import PGD, balanced_subset
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.networks import Classifier, SmallCNN
@@ -139,7 +139,7 @@ def in_order(predictions: Predictions, order: Ints) -> Predictions:
 
 def attack(model: nn.Module, images: Any, predictions: Predictions, **parameters: Any) -> Outcome:
     evaluator = PGD(PGD.Parameters(**parameters))
-    arrays = evaluator.collect(model, images, predictions, device="cpu", progress=lambda done, total: None)
+    arrays = evaluator.collect(Subject(predictions, images, lambda: model))
     return Outcome(evaluator, with_arrays(predictions, arrays))
 
 
@@ -467,7 +467,7 @@ def test_progress_counts_attacked_batches() -> None:
     calls: list[tuple[int, int]] = []
     evaluator = PGD(PGD.Parameters(batch_size=8))
     predictions = predict(model, images, truth)
-    evaluator.collect(model, images, predictions, device="cpu", progress=lambda *call: calls.append(call))
+    evaluator.collect(Subject(predictions, images, lambda: model, progress=lambda *call: calls.append(call)))
     assert calls == [(done, 8) for done in range(1, 9)]  # 30 right ones in 4 batches, at 2 radii
 
 
