@@ -12,6 +12,8 @@ from pathlib import Path
 
 KINDS = ("pixels", "artifacts", "trajectories", "scores")
 """Folders that can be freed and are made again on demand. Records and their predictions are not among them."""
+KEPT = ("records", "predictions", "tuning", "presets", "leaderboards", "data")
+"""Folders that are not freed: results, and what the user gave."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Home:
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of every folder, by name."""
-        return {name: _size(self.root / name) for name in (*KINDS, "records", "predictions", "leaderboards", "data")}
+        return {name: _size(self.root / name) for name in (*KINDS, *KEPT)}
 
     def clean(self, kinds: tuple[str, ...] = KINDS) -> int:
         """Remove folders that can be made again; returns the bytes freed."""

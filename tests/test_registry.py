@@ -126,6 +126,15 @@ def test_an_installed_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ran.exists()
 
 
+def test_a_distribution_installed_into_a_folder_that_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "mine" not in names(Registry())
+    install(tmp_path, {"acme_one.py": METHOD}, "[robustbench_spur.methods]\nmine = acme_one:Mine\n", monkeypatch)
+    assert Registry().find("method", "mine").origin == "acme-methods 2.1"
+
+
 def test_a_draft_given_by_path(tmp_path: Path) -> None:
     path = write(tmp_path / "draft.py", METHOD + EVALUATOR.replace("Mine", "Other"))
     registry = Registry((path,))

@@ -83,6 +83,8 @@ def describe(plugin: Any) -> dict[str, Any]:
 
         needs = tuple(literal("needs", ()))
         out |= {"needs": needs, "track": track_of(needs), "every_group_in": tuple(literal("every_group_in", ()))}
+        if wraps := literal("wraps", ""):
+            out["wraps"] = f"the method named by {wraps}: it needs what that one needs, and is on its track"
         out["presets"] = literal("presets", {})
         out["tuned"] = _tuned(plugin)
     for name in ("splits", "aliases", "tied", "rhos", "default_rho", "licence", "partitions"):
@@ -176,7 +178,18 @@ def _print(one: dict[str, Any]) -> None:
         console.print(f"broken: {escape(one['reason'])}")
     console.print()
     console.print(escape(one["doc"]))
-    for name in ("needs", "track", "every_group_in", "presets", "splits", "aliases", "rhos", "partitions", "licence"):
+    for name in (
+        "needs",
+        "track",
+        "wraps",
+        "every_group_in",
+        "presets",
+        "splits",
+        "aliases",
+        "rhos",
+        "partitions",
+        "licence",
+    ):
         if one.get(name):
             console.print(f"[bold]{name}[/bold]: {escape(_plain(one[name]))}")
     for split, tuned in one.get("tuned", {}).items():

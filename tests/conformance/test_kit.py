@@ -11,6 +11,7 @@ import torch
 from robustbench_spur.conformance import Report, check, check_all, kit
 from robustbench_spur.conformance import behaviour as asked
 from robustbench_spur.conformance.runs import Lab, global_state
+from robustbench_spur.registry import Registry
 from robustbench_spur.types import SpurbenchError
 from tests.conformance.drafts import BODIES, STATED, TOP, with_body
 from tests.conftest import BASIC
@@ -52,6 +53,14 @@ def test_a_draft_passes_and_leaves_nothing_behind(draft: Any, tmp_path: Path, mo
     assert report.seconds > 0 and str(report).startswith("draft (")
     assert (global_state(), torch.get_num_threads()) == (before, threads)
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_preset_named_quick_is_what_the_kit_runs_with(draft: Any, tmp_path: Path) -> None:
+    path = draft(
+        TOP.replace("needs = ()", 'needs = ()\n    presets = {"quick": {"strength": 0.2}, "paper": {"strength": 0.3}}')
+    )
+    lab = Lab(Registry((path,)).find("method", "draft"), (path,), tmp_path)
+    assert lab.plan("plain")[1].spec.method.hyper.strength == 0.2
 
 
 @pytest.mark.usefixtures("only_stated")
