@@ -39,7 +39,7 @@ from robustbench_spur.store import content_hash
 from robustbench_spur.tuning.tuned import TunedCell
 from robustbench_spur.types import SpurbenchError, nearest
 
-ALL = "all"
+ALL, BOARD = "all", "board"
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,11 +244,22 @@ def _methods(request: Request, registry: Registry) -> tuple[list[Plugin], dict[s
     return working, broken
 
 
+def _named_evaluators(asked: tuple[str, ...], registry: Registry, manifest: Manifest) -> list[str]:
+    """The names asked for, where "board" stands for the board's evaluators and "all" for every one that is in order."""
+    stands_for = {
+        BOARD: [pin.name for pin in manifest.evaluators],
+        ALL: [plugin.name for plugin in registry.entries("evaluator") if plugin.source is not None],
+    }
+    names = {one: None for name in asked for one in stands_for.get(name, [name])}
+    # the board's first, in its order, so that the same evaluators make the same cell however they are asked for
+    return [*(one for one in stands_for[BOARD] if one in names), *sorted(names.keys() - set(stands_for[BOARD]))]
+
+
 def _evaluators(request: Request, registry: Registry, manifest: Manifest) -> tuple[EvaluatorPin, ...]:
     pins = manifest.evaluators
-    if request.evaluators and ALL not in request.evaluators:
+    if request.evaluators:
         try:
-            pins = pins_of(request.evaluators, registry, manifest)
+            pins = pins_of(_named_evaluators(request.evaluators, registry, manifest), registry, manifest)
         except SpurbenchError:
             raise
         except Exception as error:  # other people's settings classes

@@ -32,7 +32,7 @@ class Request:
         settings: of the methods or of the training budget, by name; texts are converted.
         split_settings: of the datasets, by name.
         preset: name of a method's preset to start from; ``"tuned"`` is the one that a search chose for the split.
-        evaluators: names; all of the board's where empty.
+        evaluators: names; ``board`` for the board's, which none stands for too, and ``all`` for every one.
         backbone: another network than the board's.
         image_size: another size than the board's, in pixels.
         pretrained: start from timm's published weights; the board's choice where None.

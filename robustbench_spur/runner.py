@@ -226,7 +226,8 @@ def off_board(spec: CellSpec, *, degenerate: bool) -> tuple[str, ...]:
     settings = spec.method.hyper.model_dump(mode="json")
     found += [f"{name}={value}" for name, value in settings.items() if value != default[name]]
     found += [f"selection={spec.selection}"] if spec.selection != manifest.selection else []
-    found += ["evaluators are not the board's"] if spec.evaluators != manifest.evaluators else []
+    lacks = [pin.name for pin in manifest.evaluators if pin not in spec.evaluators]
+    found += [f"not measured by the board's {', '.join(lacks)}"] if lacks else []
     found += [f"initial weights {spec.weights_sha256[:12]}"] if spec.weights_sha256 else []
     found += [f"checkpoint for {name}" for name in spec.checkpoints]
     found += [f"settings chosen by {spec.rule}"] if isinstance(spec, TunedCell) else []

@@ -10,6 +10,7 @@ from robustbench_spur.home import Home
 from robustbench_spur.manifest import load_manifest
 from robustbench_spur.plan import Request, make_plan
 from robustbench_spur.registry import Registry
+from robustbench_spur.runner import off_board
 from robustbench_spur.runtime import Runtime, choose_device, default_threads, numerics, require_writable
 from robustbench_spur.types import SpurbenchError
 
@@ -209,6 +210,30 @@ def test_what_a_user_changes_changes_the_configuration(request_for: Any, change:
     plain, changed = (make_plan(request_for(**c)).cells[0] for c in ({}, change))
     assert plain.spec.identity.sha256 != changed.spec.identity.sha256
     assert plain.key != changed.key
+
+
+def test_more_evaluators_than_the_boards_stay_on_the_board_fewer_do_not(request_for: Any, draft: Any) -> None:
+    path = draft(
+        """
+        from robustbench_spur import Evaluator
+
+        class Mine(Evaluator):
+            name = "mine"
+            version = 1
+            metrics = {}
+        """
+    )
+    board = [pin.name for pin in load_manifest().evaluators]
+    for asked, more in (("board", []), (("mine", "board"), ["mine"]), (("mine", *reversed(board)), ["mine"])):
+        (cell,) = make_plan(request_for(evaluators=asked, plugin_files=(path,))).cells
+        assert [pin.name for pin in cell.spec.evaluators] == [*board, *more]
+        assert not [text for text in off_board(cell.spec, degenerate=False) if "measured" in text]
+    (cell,) = make_plan(request_for(evaluators="all", plugin_files=(path,))).cells
+    assert {pin.name for pin in cell.spec.evaluators} == {
+        plugin.name for plugin in Registry((path,)).entries("evaluator")
+    }
+    (cell,) = make_plan(request_for(evaluators=board[1:])).cells
+    assert f"not measured by the board's {board[0]}" in off_board(cell.spec, degenerate=False)
 
 
 def test_other_evaluators_make_another_cell_of_the_same_configuration(request_for: Any) -> None:

@@ -50,7 +50,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     )
     add_split_settings(parser)
     parser.add_argument("--preset", help="a method's settings: a paper's, or tuned, what a search chose")
-    parser.add_argument("--evaluator", nargs="+", default=[], metavar="NAME", help="names (default: all the board's)")
+    parser.add_argument("--evaluator", nargs="+", default=[], metavar="NAME", help="names, board (default) or all")
     parser.add_argument("--backbone", help="a timm model, or smallcnn (default: the board's)")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="(default: the board's)")
     parser.add_argument(
