@@ -16,6 +16,7 @@ if _TYPE_CHECKING:
     from robustbench_spur.averaging import RunningMean as RunningMean
     from robustbench_spur.evaluators.base import Evaluator as Evaluator
     from robustbench_spur.evaluators.base import EvaluatorParameters as EvaluatorParameters
+    from robustbench_spur.evaluators.base import Finding as Finding
     from robustbench_spur.evaluators.base import Predictions as Predictions
     from robustbench_spur.evaluators.base import Subject as Subject
     from robustbench_spur.evaluators.metric import Metric as Metric
@@ -43,7 +44,7 @@ if _TYPE_CHECKING:
 _PUBLIC = {
     "api": ("evaluate", "leaderboard", "run"),
     "averaging": ("Averaging", "RunningMean"),
-    "evaluators.base": ("Evaluator", "EvaluatorParameters", "Predictions", "Subject"),
+    "evaluators.base": ("Evaluator", "EvaluatorParameters", "Finding", "Predictions", "Subject"),
     "evaluators.metric": ("Metric",),
     "method": ("Batch", "Method", "Sampling", "View"),
     "networks": ("Classifier",),

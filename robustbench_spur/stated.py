@@ -38,6 +38,7 @@ class _EvaluatorLiterals(_Literals):
     partitions: tuple[PartitionName, ...] = ()
     reads: tuple[PartitionName, ...] = ()
     requires: tuple[str, ...] = ()
+    costly: bool = False
 
 
 class _DatasetLiterals(_Literals):
@@ -63,7 +64,7 @@ LITERALS: dict[str, type[_Literals]] = {
 """Types of what is believed of the source without running it."""
 STATED = {
     "method": ("name", "version", "needs", "every_group_in", "presets"),
-    "evaluator": ("name", "version", "metrics", "collects", "partitions", "reads", "requires"),
+    "evaluator": ("name", "version", "metrics", "collects", "partitions", "reads", "requires", "costly"),
     "dataset": ("name", "version", "splits", "aliases", "tied", "rhos", "default_rho", "embedded"),
 }
 """Class attributes that the source is believed on: the class must have the same values."""

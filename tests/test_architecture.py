@@ -32,7 +32,7 @@ LAYERS = {
     "nouns": "types",
     "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
     "contracts": "evaluators.base splits.base method task code averaging heads literals manifest record statistics"
-    " networks phantom protocols gathered",
+    " evaluators.subject evaluators.finding networks phantom protocols gathered",
     "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets",
     "plugins": "evaluators splits methods",
     "work": "pixels passes checkpoints training models engine executor request cell plan runner export tuning.tuned",

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from robustbench_spur.evaluators.finding import Finding as Finding
 from robustbench_spur.evaluators.metric import Metric as Metric
 from robustbench_spur.evaluators.subject import Part as Part
+from robustbench_spur.evaluators.subject import Picture as Picture
 from robustbench_spur.evaluators.subject import Subject as Subject
-from robustbench_spur.types import Groups, SpurbenchError
+from robustbench_spur.types import Estimate, Groups, SpurbenchError
 
 Floats = NDArray[np.float64]
 
@@ -118,6 +120,7 @@ class Evaluator:
         reads: other partitions that :meth:`collect` looks at, such as the training set for a probe.
         requires: what the data set must be able to render, by the names of :meth:`Dataset.scenes`. Where it cannot, or lacks a
             partition of ``reads``, the evaluator is left out, and the record says why.
+        costly: whether it takes minutes rather than seconds: an audit then leaves it out unless it is asked for.
     """
 
     name: ClassVar[str]
@@ -129,6 +132,7 @@ class Evaluator:
     partitions: ClassVar[tuple[str, ...]] = ("test",)
     reads: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
+    costly: ClassVar[bool] = False
     Parameters: ClassVar[type[EvaluatorParameters]] = EvaluatorParameters
 
     def __init__(self, parameters: EvaluatorParameters | None = None) -> None:
@@ -168,6 +172,21 @@ class Evaluator:
         The key ``undefined``, where there is one, says why each undefined metric is, by its name.
         """
         return {}
+
+    def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """What the numbers say in words, for somebody with a model and doubts; shown by an audit.
+
+        Every sentence must follow from metrics of this evaluator, which it names.
+
+        Args:
+            predictions: that were measured.
+            estimates: of every metric, by name.
+        """
+        return []
+
+    def pictures(self, subject: Subject) -> list[Picture]:
+        """Pictures for an audit's page, of images and of the arrays that this evaluator collected; few and small."""
+        return []
 
     def cross_check(self, predictions: Predictions) -> dict[str, float | None]:
         """The same quantities from independent libraries, to stand beside ours in the record. May import torch."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.types import SpurbenchError, nearest
@@ -33,6 +34,19 @@ class Part:
 
     predictions: Predictions
     images: Any = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to be shown.
+
+    Args:
+        caption: what is seen.
+        image: uint8, shape (height, width), grey, or (height, width, 3).
+    """
+
+    caption: str
+    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

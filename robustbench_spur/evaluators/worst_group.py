@@ -18,11 +18,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
+from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Finding, Floats, Metric, Predictions
+from robustbench_spur.evaluators.finding import Verdict, in_percent
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import blocks, check_counts, group_means, patient_sums, ratio
-from robustbench_spur.types import finite
+from robustbench_spur.types import Estimate, finite
 
+NOTABLE = 0.05
+"""A difference of accuracies that is worth a doubt."""
+ADVICE = (
+    "Where the attribute is known in training, draw its groups equally often; where it is known for a small set only, fit the last"
+    " layer on that set with groups balanced; where it is not known, use a method that looks for the errors of a brief model."
+    " spurbench list methods names them by what they need."
+)
+"""What helped where it was measured: see docs/results.md."""
 TWO_CLASS_METRICS = ("sensitivity", "specificity", "ppv", "npv", "auroc", "positive_rate_gap")
 """Metrics that are defined for two classes only; class 1 is the positive one."""
 
@@ -273,6 +282,31 @@ class WorstGroup(Evaluator):
             },
             "warnings": self._warnings(table),
         }
+
+    def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """Whether some patients are failed: the worst group against the average, and how sure one can be of it."""
+        question = "Does it fail some patients more than others?"
+        worst, average = estimates["worst_group_accuracy"], estimates["micro_accuracy"]
+        names = ("worst_group_accuracy", "micro_accuracy")
+        if worst.value is None or average.value is None:
+            text = f"Cannot be told: {worst.reason}. A model can be right on average and wrong on all of these."
+            advice = "Collect images of the groups that have none."
+            return [Finding(question, "unknown", text, names, "That no group is failed.", advice)]
+        row = next(r for r in group_table(predictions) if r["group"] == self.details(predictions)["worst_group"])
+        apart = worst.high is not None and average.low is not None and worst.high < average.low
+        verdict: Verdict = "problem" if apart else "doubt" if average.value - worst.value > NOTABLE else "no sign"
+        text = (
+            f"Of {row['group']} ({row['examples']} slices of {row['patients']} patients) it gets {in_percent(worst)} right, of"
+            f" all slices {in_percent(average)}."
+        )
+        limits = {
+            "problem": "Why: another difference between these patients may go with the attribute.",
+            "doubt": "That the difference is more than chance: the intervals overlap.",
+            "no sign": "That no other attribute divides the patients: this one alone was looked at.",
+        }[verdict]
+        if row["patients"] < self.parameters.minimum_patients:
+            limits += f" {row['patients']} patients are too few to say more."
+        return [Finding(question, verdict, text, names, limits, "" if verdict == "no sign" else ADVICE)]
 
     def _warnings(self, table: list[dict[str, Any]]) -> list[str]:
         """A line for each group that is there but has few patients."""

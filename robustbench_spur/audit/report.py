@@ -1,0 +1,145 @@
+"""Examines one model: every evaluator that can be had, its numbers with intervals, and its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from robustbench_spur.evaluators.base import Evaluator, Finding, Picture, Predictions, Subject
+from robustbench_spur.evaluators.finding import VERDICTS
+from robustbench_spur.scoring import Scorer
+from robustbench_spur.types import Estimate, SpurbenchError
+
+Look = Callable[[Evaluator], "Subject | str"]
+"""Gives what an evaluator may look at, or why it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluator gave.
+
+    Args:
+        name: of the evaluator.
+        summary: one line about it.
+        estimates: of every metric, by name.
+        details: what has no interval.
+        findings: its numbers in words.
+        pictures: images that show it.
+        definitions: of its metrics, by name or family.
+    """
+
+    name: str
+    summary: str
+    estimates: Mapping[str, Estimate]
+    details: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict)
+
+    def definition(self, metric: str) -> str:
+        """What a metric is, in words; a member of a family has the family's."""
+        return self.definitions.get(metric) or self.definitions.get(metric.split(":", 1)[0] + ":", "")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A model, examined.
+
+    Args:
+        title: what was examined.
+        predictions: on the patients that it was examined on.
+        measured: by evaluator, in the order in which they were asked.
+        left_out: why an evaluator did not measure, by its name.
+        notes: facts that a reader must know, such as what the predictions are of.
+    """
+
+    title: str
+    predictions: Predictions
+    measured: tuple[Measured, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def findings(self) -> list[tuple[Finding, Measured]]:
+        """All findings with what measured them, the worst first."""
+        found = [(finding, one) for one in self.measured for finding in one.findings]
+        return sorted(found, key=lambda pair: VERDICTS.index(pair[0].verdict))
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each verdict."""
+        return {name: sum(finding.verdict == name for finding, _ in self.findings) for name in VERDICTS}
+
+    def groups(self) -> Iterator[tuple[str, int, int]]:
+        """Name, slices and patients of every declared group."""
+        for place, name in enumerate(self.predictions.groups.names):
+            rows = self.predictions.group == place
+            yield name, int(rows.sum()), len(np.unique(self.predictions.patient[rows]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: everything but the pictures."""
+        return {
+            "title": self.title,
+            "notes": list(self.notes),
+            "slices": len(self.predictions),
+            "patients": len(self.predictions.patients),
+            "groups": [{"group": name, "slices": n, "patients": m} for name, n, m in self.groups()],
+            "verdicts": self.counts,
+            "findings": [
+                {**vars(finding), "metrics": list(finding.metrics), "evaluator": one.name} for finding, one in self.findings
+            ],
+            "metrics": {one.name: {k: v.as_dict() for k, v in one.estimates.items()} for one in self.measured},
+            "details": {one.name: dict(one.details) for one in self.measured},
+            "left_out": dict(self.left_out),
+        }
+
+
+def audit(
+    predictions: Predictions,
+    evaluators: Sequence[Evaluator],
+    look: Look,
+    scorer: Scorer,
+    title: str,
+    notes: Sequence[str] = (),
+) -> Audit:
+    """Examine a model. What one evaluator cannot do is told, and the others go on.
+
+    Args:
+        predictions: of the model, on patients that it was not trained on.
+        evaluators: to be asked, in order.
+        look: gives the subject of those that collect.
+        scorer: makes the intervals.
+        title: what is examined.
+        notes: facts that a reader must know.
+    """
+    measured, left_out = [], {}
+    for evaluator in evaluators:
+        subject = look(evaluator) if evaluator.collects else Subject(predictions)
+        if isinstance(subject, str):
+            left_out[evaluator.name] = subject
+            continue
+        try:
+            measured.append(_measure(evaluator, subject, scorer))
+        except SpurbenchError as error:
+            left_out[evaluator.name] = str(error)
+    return Audit(title, predictions, tuple(measured), left_out, tuple(notes))
+
+
+def _measure(evaluator: Evaluator, subject: Subject, scorer: Scorer) -> Measured:
+    rows = subject.predictions
+    if evaluator.collects:
+        rows = replace(rows, arrays={**rows.arrays, **evaluator.collect(subject)})
+    estimates = scorer.score(evaluator, rows, "")
+    return Measured(
+        evaluator.name,
+        evaluator.summary,
+        estimates,
+        evaluator.details(rows),
+        tuple(evaluator.findings(rows, estimates)),
+        tuple(evaluator.pictures(replace(subject, predictions=rows))),
+        {name: metric.definition for name, metric in evaluator.metrics.items()},
+    )
