@@ -27,8 +27,9 @@ from robustbench_spur.types import Estimate, finite
 NOTABLE = 0.05
 """A difference of accuracies that is worth a doubt."""
 ADVICE = (
-    "Where the attribute is known in training, draw its groups equally often; where it is known for a small set only, fit the last"
-    " layer on that set with groups balanced; where it is not known, use a method that looks for the errors of a brief model."
+    "Where the attribute is known in training, draw its groups equally often; where it is known for a small set only, fit"
+    " the last layer on that set with groups balanced; where it is not known, use a method that looks for the errors of a"
+    " brief model."
     " spurbench list methods names them by what they need."
 )
 """What helped where it was measured: see docs/results.md."""
@@ -293,7 +294,7 @@ class WorstGroup(Evaluator):
             advice = "Collect images of the groups that have none."
             return [Finding(question, "unknown", text, names, "That no group is failed.", advice)]
         row = next(r for r in group_table(predictions) if r["group"] == self.details(predictions)["worst_group"])
-        apart = worst.high is not None and average.low is not None and worst.high < average.low
+        apart = worst.high is not None and worst.high < (average.value if average.low is None else average.low)
         verdict: Verdict = "problem" if apart else "doubt" if average.value - worst.value > NOTABLE else "no sign"
         text = (
             f"Of {row['group']} ({row['examples']} slices of {row['patients']} patients) it gets {in_percent(worst)} right, of"
