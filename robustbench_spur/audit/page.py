@@ -102,10 +102,10 @@ def charts_of(one: Audit, manifest: Manifest) -> list[tuple[Chart, str]]:
         by = {name: source.estimates[f"{family.family}{name}"] for name in groups.names}
         values = len(groups.values) if groups.members is None else 1
         charts.append((dots([(Series("model", 1), by)], groups.names, values, "accuracy by group"), "groups"))
-    for m in one.measured:
-        if bins := m.details.get("reliability"):
-            charts.append((reliability(Series("model", 1), bins, len(groups.classes), m.name), f"reliability-{m.name}"))
-    return charts
+    noted = [(m.name, bins) for m in one.measured if (bins := m.details.get("reliability"))]
+    return charts + [
+        (reliability(Series("model", 1), bins, len(groups.classes), name), f"reliability-{name}") for name, bins in noted
+    ]
 
 
 def _ranked(one: Audit, manifest: Manifest) -> Estimate | None:
@@ -147,4 +147,3 @@ def _png(picture: Picture) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture.image).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-

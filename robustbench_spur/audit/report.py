@@ -90,7 +90,8 @@ class Audit:
             "groups": [{"group": name, "slices": n, "patients": m} for name, n, m in self.groups()],
             "verdicts": self.counts,
             "findings": [
-                {**vars(finding), "metrics": list(finding.metrics), "evaluator": one.name} for finding, one in self.findings
+                {**vars(finding), "metrics": list(finding.metrics), "evaluator": one.name}
+                for finding, one in self.findings
             ],
             "metrics": {one.name: {k: v.as_dict() for k, v in one.estimates.items()} for one in self.measured},
             "details": {one.name: dict(one.details) for one in self.measured},

@@ -27,7 +27,9 @@ from tests.page.reading import Element, Tree
 @pytest.fixture(scope="module")
 def one() -> Audit:
     scorer = Scorer(None, load_manifest().bootstrap)
-    found = audit(reference.random(0), [WorstGroup(), Calibration()], lambda e: "no model", scorer, "toy <b>", ["<i>a note"])
+    found = audit(
+        reference.random(0), [WorstGroup(), Calibration()], lambda e: "no model", scorer, "toy <b>", ["<i>a note"]
+    )
     return replace(found, left_out={"pgd": "no images & no model"})
 
 

@@ -85,7 +85,10 @@ def test_a_model_that_follows_the_attribute_alone_fails_some_patients(scorer: Sc
     (finding,) = findings_of(shortcut_only(), scorer)
     assert finding.verdict == "problem"
     # thirty patients, none right: the exact bound is 1 - 0.025 ** (1 / 30)
-    assert "Of c0@v1 (60 slices of 30 patients) it gets 0.0 % (0.0 to 11.6) right, of all slices 50.0 %" in finding.sentence
+    assert (
+        "Of c0@v1 (60 slices of 30 patients) it gets 0.0 % (0.0 to 11.6) right, of all slices 50.0 %"
+        in finding.sentence
+    )
     assert "equally often" in finding.advice
 
 
