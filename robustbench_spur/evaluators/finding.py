@@ -9,7 +9,7 @@ from robustbench_spur.types import Estimate
 
 Verdict = Literal["problem", "doubt", "no sign", "unknown"]
 VERDICTS: tuple[Verdict, ...] = ("problem", "doubt", "no sign", "unknown")
-"""From worst to least telling: shown and beyond chance; seen, but chance could do it; looked for and not seen; not to be told."""
+"""Worst first: seen and beyond chance; seen, but chance could do it; looked for and not seen; not to be told."""
 
 
 @dataclass(frozen=True)
