@@ -157,7 +157,8 @@ def leaderboard(
     from robustbench_spur.splitref import parse_splits
 
     files = tuple(Path(path).expanduser() for path in _many(plugin))
-    names = [parse_splits(text, Registry(files))[0].family for text in _many(split) if text != "all"]
+    registry = Registry(files)
+    names = [ref.family for text in _many(split) if text != "all" for ref in parse_splits(text, registry)]
     rows = []
     for row in build_board(_place(home), load_manifest(board), files).only(names).as_list():
         flat: dict[str, Any] = {}
@@ -196,8 +197,8 @@ def evaluate(
         classes: names of the classes; ``"0"``, ``"1"``, ... where None.
         values: names of the attribute's values, all that are declared; ``"0"``, ``"1"``, ... up to the largest where None.
         attribute: its name.
-        evaluators: names of evaluators that need predictions alone; all of the board's that do where empty.
-        board: whose parameters and bootstrap are used.
+        evaluators: names of evaluators that need predictions alone; all that are installed where empty.
+        board: whose parameters, for evaluators that are on it, and whose bootstrap are used.
 
     Returns:
         ``{evaluator: {metric: {"value": v, "low": l, "high": h}}}``; an undefined value is None and has a reason.
@@ -206,7 +207,8 @@ def evaluate(
         SpurbenchError: shapes that do not agree, logits that are not finite, codes out of range, unknown evaluator.
     """
     from robustbench_spur.evaluators.base import check_rows
-    from robustbench_spur.scoring import Scorer, as_json, load_evaluators, pins_of
+    from robustbench_spur.measuring import NEEDS_MODEL, available
+    from robustbench_spur.scoring import Scorer, as_json
 
     with np.errstate(over="ignore"):  # a logit that float32 cannot hold is refused below as infinite
         scores = _numbers("logits", logits).astype(np.float32)
@@ -220,13 +222,14 @@ def evaluate(
     groups = Groups(class_names, attribute, value_names)
     check_rows(y, a, whom, names, groups, len(scores))
     predictions = Predictions(names, y.astype(np.int64), a.astype(np.int64), whom, scores, groups)
-    manifest, registry = load_manifest(board), Registry()
+    manifest, names_given = load_manifest(board), _many(evaluators) if evaluators else ()
+    loaded, _ = available(Registry(), manifest, names_given)
+    for evaluator in loaded if names_given else ():
+        if evaluator.collects:
+            raise SpurbenchError(f"Evaluator {evaluator.name!r} {NEEDS_MODEL}, not predictions alone. Use run.")
     scorer = Scorer(None, manifest.bootstrap)
-    pins = pins_of(_many(evaluators), registry, manifest) if evaluators else manifest.evaluators
-    loaded = load_evaluators(registry, pins)
-    if not evaluators:
-        loaded = [evaluator for evaluator in loaded if not evaluator.collects]
-    return {evaluator.name: as_json(scorer.score(evaluator, predictions, "")) for evaluator in loaded}
+    alone = [evaluator for evaluator in loaded if not evaluator.collects]
+    return {evaluator.name: as_json(scorer.score(evaluator, predictions, "")) for evaluator in alone}
 
 
 def _numbers(what: str, given: ArrayLike) -> NDArray[Any]:

@@ -158,12 +158,12 @@ def parse_split(text: str, registry: Registry, given: Mapping[str, Any] | None =
     """
     found = parse_splits(text, registry, given)
     if len(found) > 1:
-        raise SpurbenchError(f"Expected one split, found all {len(found)} folds of {text!r}. Write: {found[0].full}")
+        raise SpurbenchError(f"Expected one split, found {len(found)} of {text!r}. Write: {found[0].full}")
     return found[0]
 
 
 def parse_splits(text: str, registry: Registry, given: Mapping[str, Any] | None = None) -> tuple[SplitRef, ...]:
-    """Find the split that a text names, or all folds of a protocol.
+    """Find the split that a text names, or all folds of a protocol, or, with ``@all``, a tied split at every rho.
 
     A bare split name means the embedded dataset's; else the only dataset that has it. What :attr:`SplitRef.full` gives
     is understood, the settings in brackets too.
@@ -183,11 +183,11 @@ def parse_splits(text: str, registry: Registry, given: Mapping[str, Any] | None 
     body, at, rho_text = named.partition("@")
     plugin, name = _find(body, registry)
     tied = name in plugin.literal("tied", ())
-    rho = _parse_rho(named, rho_text if at else None, plugin) if tied else None
     if at and not tied:
         raise SpurbenchError(f"Split {plugin.name}/{name} takes no @rho, found {text!r}. Write: {plugin.name}/{name}")
+    rhos = _parse_rhos(named, rho_text if at else None, plugin) if tied else (None,)
     changed = _changed(plugin, {**(given or {}), **settings})
-    return tuple(SplitRef(plugin, name, rho, changed, fold) for fold in folds)
+    return tuple(SplitRef(plugin, name, rho, changed, fold) for rho in rhos for fold in folds)
 
 
 def _without_settings(text: str) -> tuple[str, dict[str, Any]]:
@@ -233,19 +233,21 @@ def _resolve(plugin: Plugin, name: str) -> str | None:
     return name if name in split_names(plugin) else None
 
 
-def _parse_rho(text: str, rho: str | None, plugin: Plugin) -> float:
+def _parse_rhos(text: str, rho: str | None, plugin: Plugin) -> tuple[float, ...]:
     from robustbench_spur.splits.base import RHOS
 
     offered = tuple(plugin.literal("rhos", RHOS))
     if rho is None:
-        return float(plugin.literal("default_rho", Dataset.default_rho))
+        return (float(plugin.literal("default_rho", Dataset.default_rho)),)
+    if rho == "all":
+        return offered
     try:
         value = float(rho)
     except ValueError:
         value = float("nan")
     if value not in offered:
-        raise SpurbenchError(f"Expected one of @{', @'.join(map(str, offered))}, found {text!r}.")
-    return value
+        raise SpurbenchError(f"Expected one of @{', @'.join(map(str, offered))}, @all, found {text!r}.")
+    return (value,)
 
 
 def _changed(plugin: Plugin, given: Mapping[str, Any]) -> dict[str, Any]:

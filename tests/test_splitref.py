@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustbench_spur.registry import Registry
-from robustbench_spur.splitref import SplitRef, parse_split, split_names
+from robustbench_spur.splitref import SplitRef, parse_split, parse_splits, split_names
 from robustbench_spur.splits.base import RHOS
 from robustbench_spur.types import SpurbenchError
 
@@ -162,6 +162,14 @@ def test_brackets_that_are_no_settings(registry: Registry, text: str) -> None:
     assert message(text, registry) == f"Expected dataset/split@rho[setting=value,...], found {text!r}."
 
 
+def test_all_stands_for_every_rho(registry: Registry) -> None:
+    assert [ref.full for ref in parse_splits("mine/main@all", registry)] == ["mine/main@1.0", "mine/main@0.75"]
+    folds = parse_splits("phantom/field@all+carve", registry)
+    assert len(folds) == len(RHOS) * 5 and len({ref.full for ref in folds}) == len(folds)
+    assert message("phantom/clean@all", registry).startswith("Split phantom/clean takes no @rho")
+    assert message("mine/main@all", registry) == "Expected one split, found 2 of 'mine/main@all'. Write: mine/main@1.0"
+
+
 # Names that are refused
 
 
@@ -174,18 +182,18 @@ def test_brackets_that_are_no_settings(registry: Registry, text: str) -> None:
         ("phantom/", "Dataset 'phantom' has no split ''. Known: "),
         ("feild", "Unknown split 'feild'. Did you mean 'field'? Known: "),
         ("", "Unknown split ''. Known: "),
-        ("phantom/field@0.7", "Expected one of @1.0, @0.99, @0.95, @0.9, @0.8, @0.5, found 'phantom/field@0.7'."),
+        ("phantom/field@0.7", "Expected one of @1.0, @0.99, @0.95, @0.9, @0.8, @0.5, @all, found 'phantom/field@0.7'."),
         ("phantom/field@", "Expected one of @1.0, "),
         ("phantom/field@much", "Expected one of @1.0, "),
         ("phantom/field@nan", "Expected one of @1.0, "),
         ("phantom/field@0.9@0.8", "Expected one of @1.0, "),
-        ("mine/main@0.95", "Expected one of @1.0, @0.75, found 'mine/main@0.95'."),
+        ("mine/main@0.95", "Expected one of @1.0, @0.75, @all, found 'mine/main@0.95'."),
         ("phantom/clean@0.95", "Split phantom/clean takes no @rho, found 'phantom/clean@0.95'. Write: phantom/clean"),
         (
             "spurbreast/field@1.0",
             "Split spurbreast/field_strength takes no @rho, found 'spurbreast/field@1.0'. Write: ",
         ),
-        ("phantom/field@1.0+join", "Expected one split, found all 5 folds of 'phantom/field@1.0+join'. Write: phantom"),
+        ("phantom/field@1.0+join", "Expected one split, found 5 of 'phantom/field@1.0+join'. Write: phantom"),
         ("spurbreast/field+carv.0", "Unknown protocol 'carv' in 'spurbreast/field+carv.0'. Did you mean 'carve'?"),
         ("spurbreast/field+carve.5", "Expected +carve.0 to +carve.4, found 'spurbreast/field+carve.5'."),
         ("spurbreast/field+carve.00", "Expected +carve.0 to +carve.4, found "),

@@ -30,7 +30,7 @@ def main(options: argparse.Namespace) -> int:
 
     home, manifest = home_of(), load_manifest(options.board)
     registry = Registry(tuple(options.plugin))
-    splits = [parse_splits(text, registry)[0].family for text in named(options.split)]
+    splits = [ref.family for text in named(options.split) for ref in parse_splits(text, registry)]
     methods = [registry.find("method", name).name for name in named(options.method)]
     board = build_board(home, manifest, tuple(options.plugin)).only(splits, methods)
     if options.json:

@@ -119,32 +119,38 @@ def _group_style(group: int, values: int) -> tuple[int, str]:
     return (group // 2, "mark" if group % 2 else "hollow") if values == 2 else (group, "mark")
 
 
-def curves(lines: Sequence[tuple[Series, Mapping[float, Estimate]]], ticks: Mapping[float, str], title: str) -> Chart:
+def curves(
+    lines: Sequence[tuple[Series, Mapping[float, Estimate]]],
+    ticks: Mapping[float, str],
+    title: str,
+    dose: tuple[str, str] = ("radius of the attack", "radius"),
+) -> Chart:
     """Estimates against a dose, a line per method with its name at the end; bars stand apart where methods meet.
 
     Args:
         lines: of each series the estimate by dose.
         ticks: label of each dose, by rising dose.
         title: what is shown.
+        dose: what it is shown against, in full and in a word.
     """
-    chart = Chart("curves", ("radius of the attack", f"{title}, %"), WIDTH, 330)
-    chart.head = ("method", *(f"radius {label}, %" for label in ticks.values()))
-    chart.rows = [(s.name, *(in_words(by.get(dose, Estimate(None))) for dose in ticks)) for s, by in lines]
+    chart = Chart("curves", (dose[0], f"{title}, %"), WIDTH, 330)
+    chart.head = ("method", *(f"{dose[1]} {label}, %" for label in ticks.values()))
+    chart.rows = [(s.name, *(in_words(by.get(tick, Estimate(None))) for tick in ticks)) for s, by in lines]
     known = [[(d, by[d]) for d in ticks if d in by and by[d].value is not None] for _, by in lines]
     chart.missing = [_why_missing(*line) for line, points in zip(lines, known, strict=True) if not points]
     shown = [(series, points) for (series, _), points in zip(lines, known, strict=True) if points]
     room = LETTER * max((len(shortened(series.name, 14)) for series, _ in shown), default=0)
     across = Scale(min(ticks), max(*ticks, min(ticks) + 1e-9), 60, WIDTH - 40 - room)
     up = Scale(0, 1, 280, 14)
-    axes(chart, (46, across.stop + 14), {across(dose): text for dose, text in ticks.items()}, up)
+    axes(chart, (46, across.stop + 14), {across(tick): text for tick, text in ticks.items()}, up)
     step, ends = min(5.0, 24 / max(1, len(shown))), []
     for place, (series, points) in enumerate(shown):
         shift = step * (place - (len(shown) - 1) / 2)
-        at = [(across(dose) + shift, up(float(e.value or 0))) for dose, e in points]
+        at = [(across(tick) + shift, up(float(e.value or 0))) for tick, e in points]
         chart.line(at, "curve", series)
-        for (x, y), (dose, e) in zip(at, points, strict=True):
+        for (x, y), (tick, e) in zip(at, points, strict=True):
             chart.line([(x, up(end)) for end in _ends(e)], "bar", series)
-            chart.marker((x, y), series, size=4.2, tip=f"{series.name}, radius {ticks[dose]}: {in_words(e)}")
+            chart.marker((x, y), series, size=4.2, tip=f"{series.name}, {dose[1]} {ticks[tick]}: {in_words(e)}")
         ends.append((at[-1], series))
     name_ends(chart, ends, across.stop + 18, up)
     return chart

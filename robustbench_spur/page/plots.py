@@ -7,7 +7,7 @@ from typing import Any
 
 from robustbench_spur.manifest import Column
 from robustbench_spur.page.charts import curves, dots, reliability, scatter
-from robustbench_spur.page.geometry import Chart
+from robustbench_spur.page.geometry import Chart, Series
 from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import Line
 from robustbench_spur.record import Record, SplitPart
@@ -76,6 +76,25 @@ def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | N
         if by_dose:
             drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
     return curves(drawn, dict(sorted(ticks.items())), words.heading(column)) if drawn else None
+
+
+def sweep_chart(words: Glossary, sections: Mapping[float, list[Line]]) -> Chart | None:
+    """The ranking column against rho, for methods that ran at several; None where none did.
+
+    Args:
+        words: of the page.
+        sections: lines of a split's tables, by rho.
+    """
+    by: dict[str, tuple[Series, dict[float, Estimate]]] = {}
+    for rho, lines in sorted(sections.items()):
+        for line in lines:
+            value = line.row.values.get(words.ranking.name) if line.row.values and not line.variant else None
+            if isinstance(value, Estimate):
+                by.setdefault(line.series.name, (line.series, {}))[1][rho] = value
+    several = [line for line in by.values() if len(line[1]) > 1]
+    ticks = {rho: f"{rho:g}" for rho in sorted({rho for _, values in several for rho in values})}
+    dose = ("rho, share of patients with the tied value", "rho")
+    return curves(several, ticks, words.heading(words.ranking), dose) if several else None
 
 
 def panels_of(words: Glossary, lines: list[Line]) -> tuple[list[Chart], str]:

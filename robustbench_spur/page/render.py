@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 from robustbench_spur.board import Board
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest
+from robustbench_spur.page.geometry import Chart
 from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import Line, styles_of
+from robustbench_spur.page.plots import sweep_chart
 from robustbench_spur.page.provenance import number_and_days, origins
 from robustbench_spur.page.sections import Section, section_of
 from robustbench_spur.record import Record
@@ -104,6 +107,17 @@ class Page:
         }
         names = sorted({name for _, name in found}, key=lambda name: (name != self.manifest.baseline, name))
         return [(name, [found.get((number, name)) for number in range(len(self.sections))]) for name in names]
+
+    @cached_property
+    def sweeps(self) -> list[tuple[str, Chart]]:
+        """Splits that were run at several rho, each with a plot over rho."""
+        tied: dict[tuple[str, str], dict[float, list[Line]]] = {}
+        for section in self.sections:
+            if found := re.fullmatch(r"([^@\[+]+)@([\d.]+)", section.split):
+                lines = [line for own in section.lines.values() for line in own]
+                tied.setdefault((found[1], section.network), {})[float(found[2])] = lines
+        drawn = [(name, sweep_chart(self.words, by)) for (name, _), by in tied.items()]
+        return [(name, chart) for name, chart in drawn if chart is not None]
 
     @cached_property
     def _records(self) -> list[Record]:
