@@ -13,6 +13,8 @@ MEANING = {
     "scores": "resampled metrics",
     "records": "what cells left",
     "predictions": "per-example predictions of the records",
+    "tuning": "trials of searches",
+    "presets": "settings that searches chose",
     "leaderboards": "generated pages",
     "data": "data sets that were downloaded or unpacked",
 }
