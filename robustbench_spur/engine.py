@@ -288,6 +288,7 @@ def _subject(stage: Stage, runtime: Runtime, progress: Progress) -> Subject:
         progress,
         {name: parts[name] for name in names[1:]},
         scenes,
+        rows.extra,
     )
 
 

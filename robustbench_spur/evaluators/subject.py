@@ -61,6 +61,7 @@ class Subject:
         progress: call ``progress(done, total)`` now and then.
         others: the partitions named in :attr:`Evaluator.reads`.
         scenes: what the data set can render of the partition, by name: see :meth:`Dataset.scenes`.
+        columns: what else is known of each example, such as the scanner's vendor, by name, each of shape (n,).
     """
 
     predictions: Predictions
@@ -70,6 +71,7 @@ class Subject:
     progress: Callable[[int, int], None] = quiet
     others: Mapping[str, Part] = field(default_factory=dict)
     scenes: Mapping[str, Callable[[], Blocks]] = field(default_factory=dict)
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def model(self) -> Any:

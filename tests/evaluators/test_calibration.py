@@ -11,13 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robustbench_spur.calibration.bins import bin_index
+from robustbench_spur.calibration.scores import brier_scores, negative_log_likelihood
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.evaluators.calibration import (
-    Calibration,
-    bin_index,
-    brier_scores,
-    negative_log_likelihood,
-)
+from robustbench_spur.evaluators.calibration import Calibration
 from robustbench_spur.statistics import estimate, resample_counts
 from robustbench_spur.types import SpurbenchError
 from tests.evaluators import reference
@@ -54,7 +51,8 @@ def test_by_hand() -> None:
         "brier_at:v0": 2 * (0.1**2 + 0.85**2 + 0.3**2) / 3,
         "brier_at:v1": 2 * 0.95**2,
     }
-    assert point(predictions, bins=5) == pytest.approx(expected, rel=1e-6)
+    numbers = point(predictions, bins=5)
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
 def test_one_bin_is_the_gap_of_the_means() -> None:
@@ -100,7 +98,11 @@ def test_details_by_hand() -> None:
     assert details["reliability"][0] == {"low": 0.0, "high": 0.2, "count": 0, "confidence": None, "accuracy": None}
     assert [row["count"] for row in details["reliability_at"]["v0"]] == [0, 0, 0, 1, 2]
     assert [row["count"] for row in details["reliability_at"]["v1"]] == [0, 0, 0, 0, 1]
-    assert details["undefined"] == {}
+    assert details["gap_between"]["ece_gap"] == ["v1", "v0"]
+    assert details["undefined"] == {
+        "ece_debiased_at:v1": "no bin holds examples of two patients",
+        "ece_debiased_gap": "needs examples at each value of site, of two patients in some bin",
+    }
 
 
 def test_the_reliability_diagram_gives_the_ece() -> None:
@@ -116,7 +118,11 @@ def test_the_reliability_diagram_gives_the_ece() -> None:
 
 
 def test_perfect() -> None:
-    assert list(point(reference.perfect()).values()) == pytest.approx([0.0] * 9, abs=1e-15)
+    numbers = point(reference.perfect())
+    halves = {"brier_resolution", "brier_uncertainty"}
+    halves |= {f"{name}_at:v{k}" for name in halves for k in range(2)}
+    expected = {name: 0.5 if name in halves else 0.0 for name in numbers}
+    assert numbers == pytest.approx(expected, abs=1e-15)
 
 
 def test_constant() -> None:
@@ -160,17 +166,26 @@ def test_few_rows_give_numbers_or_nan(rows: int, classes: int, values: int) -> N
     assert {name for name, value in numbers.items() if np.isnan(value).any()} == set(details["undefined"])
     assert json.loads(json.dumps(details, allow_nan=False)) == details
     checked = Calibration().cross_check(predictions)
-    assert set(checked) == {
-        f"{library}/{name}" for library in ("netcal", "torchmetrics") for name in numbers if name.startswith("ece")
-    }
+    assert {name.split("/")[1] for name in checked} <= set(numbers)
+    assert {f"{library}/ece{where}" for library in ("netcal", "torchmetrics") for where in ("", "_at:v0")} <= set(
+        checked
+    )
     assert all(value is None or 0 <= value <= 1 for value in checked.values())
 
 
 def test_an_attribute_value_without_examples_is_undefined_and_says_so() -> None:
     predictions = of_probabilities([0.9, 0.8], [1, 0], [0, 0])
     numbers = point(predictions)
-    assert [name for name, value in numbers.items() if math.isnan(value)] == ["ece_at:v1", "nll_at:v1", "brier_at:v1"]
-    assert Calibration().details(predictions)["undefined"]["ece_at:v1"] == "no example has site v1"
+    undefined = {name for name, value in numbers.items() if math.isnan(value)}
+    # a patient per row, so that each of the two bins holds one patient: no pair of different patients
+    assert undefined - {"ece_debiased", "ece_debiased_at:v0"} == {
+        name for name in numbers if name.endswith(("_at:v1", "_gap"))
+    }
+    reasons = Calibration().details(predictions)["undefined"]
+    assert set(reasons) == undefined
+    assert reasons["ece_at:v1"] == "no example has site v1"
+    assert reasons["ece_gap"] == "needs examples at each value of site, has none at v1"
+    assert reasons["ece_debiased"] == "no bin holds examples of two patients"
 
 
 def test_a_resampling_that_loses_a_value_is_undefined_there() -> None:
@@ -197,8 +212,11 @@ def test_resampling_is_measuring_the_repeated_rows(seed: int, shape: tuple[int, 
     predictions = reference.random(seed, rows=rows, patients=8, classes=shape[0], values=shape[1])
     counts = resample_counts(len(predictions.patients), 3, seed)
     numbers = Calibration(Calibration.Parameters(bins=bins)).measure(predictions, counts)
+    # the others keep something of all patients: edges, pairs of different patients, or which values a gap is between
+    plain = [name for name in numbers if not ("mass" in name or "debiased" in name or name.endswith("_gap"))]
     for row, times in enumerate(counts):
-        for name, value in point(reference.repeated(predictions, times), bins).items():
+        repeated = point(reference.repeated(predictions, times), bins)
+        for name, value in ((name, repeated[name]) for name in plain):
             assert numbers[name][row] == pytest.approx(value, nan_ok=True, abs=1e-12), name
 
 
@@ -223,7 +241,10 @@ def test_numbers_lie_in_their_ranges(seed: int, rows: int) -> None:
     for name, value in Calibration().measure(predictions, counts).items():
         metric = Calibration.metrics[name.split(":")[0] + ":" if ":" in name else name]
         known = value[~np.isnan(value)]
-        assert ((known >= metric.low) & (known <= metric.high + 1e-12)).all()
+        low = (
+            -metric.high if name.endswith("_gap") else metric.low
+        )  # under resampling the named values can change places
+        assert ((known >= low - 1e-12) & (known <= metric.high + 1e-12)).all(), name
 
 
 def test_the_point_estimate_is_a_row_of_ones() -> None:
@@ -241,7 +262,7 @@ def test_as_netcal_and_torchmetrics(classes: int, values: int, bins: int) -> Non
     predictions = reference.random(13, rows=1200, classes=classes, values=values, step=0)
     evaluator = Calibration(Calibration.Parameters(bins=bins))
     numbers, checked = point(predictions, bins), evaluator.cross_check(predictions)
-    assert len(checked) == 2 * (1 + values)
+    assert len(checked) == 2 * (1 + values) + 4 + 2 * (classes == 2)
     for name, value in checked.items():
         assert value == pytest.approx(numbers[name.split("/")[1]], abs=1e-6), name
 
