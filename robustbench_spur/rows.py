@@ -16,7 +16,7 @@ from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Column, Manifest
 from robustbench_spur.protocols import FOLDS
 from robustbench_spur.record import Record, RecordStore, read_predictions
-from robustbench_spur.scoring import Patients, Scorer, metric_of, point
+from robustbench_spur.scoring import Patients, Scorer, metric_of, point, population
 from robustbench_spur.statistics import estimate
 from robustbench_spur.types import Estimate
 
@@ -262,7 +262,7 @@ class Measured:
         """The patients of all folds together, so that a resampling counts each alike in all of them; None for one fold."""
         if self.row.folds == 1:
             return None
-        return np.unique(np.concatenate([rows.patients for _, rows in self._predictions[partition]]))
+        return population([rows for _, rows in self._predictions[partition]])
 
     def _read(self, partition: str, files: list[dict[str, Any]]) -> list[tuple[str, Predictions]]:
         """The predictions of a partition, seed by seed, with the name that their replicates are kept under."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,30 @@ from pydantic import ValidationError
 from robustbench_spur import statistics
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.evaluators.metric import Metric
+from robustbench_spur.intervals import minimum
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin, Manifest
 from robustbench_spur.registry import Registry
-from robustbench_spur.statistics import estimate, resample
+from robustbench_spur.statistics import estimate, resample, strata_of
 from robustbench_spur.store import Store, content_hash, file_sha256, write_arrays
 from robustbench_spur.types import Estimate, SpurbenchError, nearest
 
 Floats = NDArray[np.float64]
-Patients = NDArray[np.str_] | None
+
+
+@dataclass(frozen=True)
+class Population:
+    """The patients that are resampled together.
+
+    Args:
+        patients: their names, sorted, shape (patients,).
+        strata: code of the stratum of each, shape (patients,): see :func:`~robustbench_spur.statistics.strata_of`.
+    """
+
+    patients: NDArray[np.str_]
+    strata: NDArray[np.int64]
+
+
+Patients = Population | NDArray[np.str_] | None
 STATISTICS = file_sha256(Path(statistics.__file__))
 """Hash of the code that resamples: values that were kept are of one version of it."""
 
@@ -67,6 +84,31 @@ def pins_of(names: Sequence[str], registry: Registry, manifest: Manifest) -> tup
             pinned = EvaluatorPin(name=name, version=int(plugin.version or 0), parameters=parameters)
         pins.append(pinned)
     return tuple(pins)
+
+
+def population(parts: Sequence[Predictions]) -> Population:
+    """All patients of several predictions: of one partition, or of the folds of a protocol, which share most of theirs.
+
+    Strata are made of the whole, so that a patient has the same one in every fold.
+
+    Args:
+        parts: at least one, of the same classes and attribute values.
+    """
+    patients, patient = np.unique(np.concatenate([part.clusters for part in parts]), return_inverse=True)
+    values, classes = len(parts[0].groups.values), len(parts[0].groups.classes)
+    group = np.concatenate([part.labels * values + part.attributes for part in parts])
+    return Population(patients, strata_of(patient, len(patients), group, classes * values))
+
+
+def trials_of(evaluator: Evaluator, predictions: Predictions) -> dict[str, int]:
+    """Number of examples behind each metric that is a share of right ones, where each is a patient of its own."""
+    shares = getattr(evaluator, "shares", None)
+    found = {}
+    for metric, rows in (shares(predictions) if shares else {}).items():
+        examples = int(np.count_nonzero(rows))
+        if examples and np.bincount(predictions.patient[rows]).max() == 1:
+            found[metric] = examples
+    return found
 
 
 def metric_of(evaluator: Evaluator, name: str) -> Metric:
@@ -116,8 +158,10 @@ class Scorer:
             evaluator: with its settings.
             predictions: of one partition.
             name: hash of the predictions' file and the partition: what the values are kept under.
-            patients: all that are resampled, sorted, where those of ``predictions`` are a part of them (a fold): a
-                resampling then counts a patient alike in every part. None for those of ``predictions``.
+            patients: all that are resampled, where those of ``predictions`` are a part of them (a fold): a resampling then
+                counts a patient alike in every part. :func:`population` gives them with their strata; names alone, sorted,
+                are one stratum, since the groups of those who are not in ``predictions`` are not known here. None for
+                those of ``predictions``, in their strata.
         """
         return self._block(evaluator, predictions, name, 0, None, patients)
 
@@ -162,7 +206,11 @@ class Scorer:
         parameters = evaluator.parameters.model_dump(mode="json")
         code, groups, bootstrap = code_sha256(evaluator), predictions.groups, self.bootstrap.model_dump(mode="json")
         universe = [groups.names, groups.attribute]
-        among = [] if patients is None else [patients.tolist()]
+        among: list[Any] = []
+        if isinstance(patients, Population):
+            among = [patients.patients.tolist(), patients.strata.tolist()]
+        elif patients is not None:
+            among = [patients.tolist()]
         key = content_hash(
             [name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metric, *among]
         )
@@ -174,13 +222,17 @@ class Scorer:
     def _resample(
         self, evaluator: Evaluator, predictions: Predictions, block: int, metric: str | None, patients: Patients
     ) -> dict[str, Floats]:
-        among = predictions.patients if patients is None else patients
-        own = np.searchsorted(among, predictions.patients)
+        if patients is None:
+            patients = population([predictions])
+        elif not isinstance(patients, Population):
+            patients = Population(patients, np.zeros(len(patients), np.int64))
+        own = np.searchsorted(patients.patients, predictions.patients)
         values = resample(
             lambda counts: evaluator.measure(predictions, counts[:, own]),
-            len(among),
+            len(patients.patients),
             self.bootstrap.replicates,
             self.bootstrap.seed,
+            patients.strata,
             first=block * self.bootstrap.replicates,
         )
         for one, array in values.items():
@@ -205,21 +257,54 @@ class Scorer:
         missing = [array for array in evaluator.collects if array not in predictions.arrays]
         if missing:
             raise SpurbenchError(f"Evaluator {evaluator.name!r} needs {missing}, which these predictions do not have.")
-        values = point(evaluator, predictions)
-        spread = self.replicates(evaluator, predictions, name)
-        support, confidence = evaluator.support(predictions), self.bootstrap.confidence
-        reasons = evaluator.details(predictions).get("undefined", {})
-        return {
-            metric: estimate(
-                metric_of(evaluator, metric),
-                value,
-                spread[metric],
-                confidence,
-                patients=support.get(metric),
-                reason=reasons.get(metric, ""),
+        return Scored(evaluator, predictions, self.replicates(evaluator, predictions, name), self.bootstrap).estimates()
+
+
+class Scored:
+    """What an evaluator said of predictions, and of their resamplings, on the way to estimates.
+
+    Args:
+        evaluator: with its settings.
+        predictions: of one partition.
+        spread: every metric under every resampling.
+        bootstrap: how intervals are made.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, predictions: Predictions, spread: Mapping[str, Floats], bootstrap: Bootstrap
+    ) -> None:
+        self.evaluator, self.spread, self.confidence = evaluator, spread, bootstrap.confidence
+        self.points, self.support = point(evaluator, predictions), evaluator.support(predictions)
+        self.trials = trials_of(evaluator, predictions)
+        self.reasons = evaluator.details(predictions).get("undefined", {})
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Every metric with its interval."""
+        return {metric: self._estimate(metric) for metric in self.points}
+
+    def _estimate(self, metric: str) -> Estimate:
+        definition, reason = metric_of(self.evaluator, metric), self.reasons.get(metric, "")
+        family = getattr(definition, "minimum_of", "")
+        if family:
+            members = [name for name in self.points if name.startswith(family)]
+            return minimum(
+                definition,
+                [self.points[name] for name in members],
+                np.stack([self.spread[name] for name in members], axis=1),
+                self.confidence,
+                patients=[self.support.get(name) for name in members],
+                trials=[self.trials.get(name) for name in members],
+                reason=reason,
             )
-            for metric, value in values.items()
-        }
+        return estimate(
+            definition,
+            self.points[metric],
+            self.spread[metric],
+            self.confidence,
+            patients=self.support.get(metric),
+            trials=self.trials.get(metric),
+            reason=reason,
+        )
 
 
 def as_json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:

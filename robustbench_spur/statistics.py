@@ -1,12 +1,12 @@
-"""Resampling of patients, intervals, paired comparisons and ranks, in numpy alone.
+"""Resampling of patients, paired comparisons and ranks, in numpy alone.
 
 Slices of one patient are not independent, so patients are resampled, not slices. A resampling is a row of counts:
 how often each patient was drawn. Every statistic here is a function of such rows, computed from one sum per
 patient and a matrix product, so that 2,000 resamplings cost milliseconds and compare methods in pairs.
 
 Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993 (cluster, percentile); A. Davison and
-D. Hinkley, Bootstrap Methods and their Application, 1997, chapters 4 (the +1 of a p value) and 5 (basic interval);
-S. Holm, Scandinavian Journal of Statistics 6, 1979 (step-down adjustment).
+D. Hinkley, Bootstrap Methods and their Application, 1997, chapters 3 (strata), 4 (the +1 of a p value) and 5 (basic
+interval); S. Holm, Scandinavian Journal of Statistics 6, 1979 (step-down adjustment).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.evaluators.metric import Metric
-from robustbench_spur.types import Estimate, SpurbenchError, finite
+from robustbench_spur.intervals import MINIMUM_DEFINED, contracted
+from robustbench_spur.intervals import estimate as estimate
+from robustbench_spur.types import SpurbenchError
 
 Floats = NDArray[np.float64]
 
-MINIMUM_DEFINED = 0.9
-"""Share of resamplings that must be defined. A group of three patients is lost in 5 % of them, one of two in 13 %:
-an interval from one or two patients would be an interval over those two values, and is refused."""
-
 BLOCK_BYTES = 8_000_000
 """Size of the intermediate arrays of a block of resamplings, in bytes: about a processor's cache."""
+
+MINIMUM_STRATUM = 10
+"""Fewest patients of a stratum. Resampling n patients shows (n - 1) / n of their variance, and of a single one none."""
 
 COUNTS_BYTES = 128_000_000
 """Size that the counts of resamplings drawn together may have, in bytes."""
@@ -91,6 +91,42 @@ def resample_counts(
         drawn = members[start + (uniform * size).astype(np.int64)] + patients * np.arange(rows)[:, None]
         counts[part] = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
     return counts
+
+
+def strata_of(
+    patient: NDArray[np.int64], patients: int, codes: NDArray[np.int64], cells: int, smallest: int = MINIMUM_STRATUM
+) -> NDArray[np.int64]:
+    """The stratum of each patient: patients who have examples of the same groups are drawn for one another.
+
+    A resampling then has as many patients with examples of this and that group as the partition has. Strata of fewer than
+    ``smallest`` patients are joined to one; where that one is still too small, the smallest of the others joins it.
+
+    Args:
+        patient: patient of each example, shape (n,), 0 to ``patients - 1``.
+        patients: number of patients.
+        codes: group of each example, shape (n,), 0 to ``cells - 1``.
+        cells: number of groups.
+        smallest: fewest patients of a stratum.
+
+    Returns:
+        Codes from 0 in the order of each stratum's first patient, shape (patients,).
+
+    >>> whom, group = np.array([0, 0, 1, 2, 2, 3, 4]), np.array([0, 2, 0, 2, 0, 0, 1])
+    >>> strata_of(whom, 5, group, 3, smallest=1).tolist(), strata_of(whom, 5, group, 3, smallest=2).tolist()
+    ([0, 1, 0, 1, 2], [0, 1, 0, 1, 1])
+    """
+    has = np.zeros((patients, cells), bool)
+    has[patient, codes] = True
+    pattern = np.unique(np.packbits(has, axis=1), axis=0, return_inverse=True)[1].ravel()
+    sizes = np.bincount(pattern)
+    order = np.argsort(sizes, kind="stable")
+    small = int(np.count_nonzero(sizes < smallest))
+    if small and sizes[order[:small]].sum() < smallest:
+        small += 1
+    joined = np.arange(len(sizes))
+    joined[order[:small]] = joined[order[:1]]
+    _, first, stratum = np.unique(joined[pattern], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[stratum].astype(np.int64)
 
 
 def resample(
@@ -206,72 +242,15 @@ def group_means(
     return ratio(total, counts @ patient_sums(patient, patients, group, groups))
 
 
-def estimate(
-    metric: Metric,
-    point: float,
-    replicates: NDArray[Any],
-    confidence: float = 0.95,
-    minimum_defined: float = MINIMUM_DEFINED,
-    *,
-    patients: int | None = None,
-    reason: str = "",
-) -> Estimate:
-    """A value with its bootstrap interval, or with the reason why there is none.
-
-    A percentile interval is [q_low, q_high] of the replicates. A basic interval, [2 point - q_high, 2 point - q_low],
-    takes away the upward bias of statistics such as ECE; it may therefore lie below the value. Both are clipped to
-    the metric's range. Where no replicate differs (every patient right, say), the bootstrap knows no interval: if
-    ``patients`` is given and the value is an end of the metric's range, the exact (Clopper-Pearson) bound for as
-    many patients that are all alike is given, and otherwise none.
-
-    Args:
-        metric: gives range and kind of interval.
-        point: value on the patients themselves; NaN where undefined.
-        replicates: values under resampling, shape (resamples,); NaN where undefined, and then left out.
-        confidence: in (0, 1).
-        minimum_defined: least share of defined replicates for an interval, in [0, 1].
-        patients: number of patients that the value is a mean over.
-        reason: why the point is undefined, where the caller knows.
-
-    >>> accuracy, spread = Metric("share of right answers"), np.arange(9) / 8
-    >>> estimate(accuracy, 0.5, spread, confidence=0.5)
-    Estimate(value=0.5, low=0.25, high=0.75, reason='')
-    >>> round(estimate(accuracy, 1.0, np.ones(11), patients=30).low, 3)
-    0.884
-    """
-    value = finite(point)
-    if value is None:
-        return Estimate(None, reason=reason or "undefined: a group, class or value that it needs has no example")
-    defined = replicates[np.isfinite(replicates)]
-    if not len(defined) or len(defined) < minimum_defined * len(replicates):
-        missing = len(replicates) - len(defined)
-        return Estimate(value, reason=f"no interval: undefined in {missing} of {len(replicates)} resamplings")
-    tail = (1 - confidence) / 2
-    if np.ptp(defined) <= 1e-12 * max(1.0, abs(value)):
-        return _without_spread(metric, value, tail, patients)
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    if metric.interval == "basic":
-        low, high = 2 * value - high, 2 * value - low
-    low, high = (float(np.clip(end, metric.low, metric.high)) for end in (low, high))
-    return Estimate(value, low, high)
-
-
-def _without_spread(metric: Metric, value: float, tail: float, patients: int | None) -> Estimate:
-    """The exact interval at an end of the metric's range, or none."""
-    if patients and value in (metric.low, metric.high) and math.isfinite(metric.high - metric.low):
-        reach = (metric.high - metric.low) * (1 - tail ** (1 / patients))
-        if value == metric.low:
-            return Estimate(value, value, value + reach)
-        return Estimate(value, value - reach, value)
-    return Estimate(value, reason="no interval: every resampling gives the same value")
-
-
-def paired_p_value(differences: NDArray[Any], minimum_defined: float = MINIMUM_DEFINED) -> float:
+def paired_p_value(
+    differences: NDArray[Any], minimum_defined: float = MINIMUM_DEFINED, *, patients: int | None = None
+) -> float:
     """Two-sided bootstrap p value of no difference: twice the smaller tail beyond zero, with one added to each.
 
     Args:
         differences: of two methods under the same resamplings, shape (resamples,); NaN is left out.
         minimum_defined: least share of defined differences, in [0, 1].
+        patients: number behind the difference: few of them make the p value larger, as they make intervals wider.
 
     Returns:
         In (0, 1]; NaN where too few differences are defined.
@@ -283,7 +262,8 @@ def paired_p_value(differences: NDArray[Any], minimum_defined: float = MINIMUM_D
     if not len(defined) or len(defined) < minimum_defined * len(differences):
         return math.nan
     tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    return min(1.0, 2 * (int(tail) + 1) / (len(defined) + 1))
+    share = (int(tail) + 1) / (len(defined) + 1)
+    return min(1.0, 2 * (contracted(share, patients) if share < 0.5 else share))
 
 
 def holm(p_values: Sequence[float] | NDArray[Any]) -> Floats:
@@ -306,8 +286,16 @@ def replicates_to_rank(methods: int, alpha: float = 0.05) -> int:
     >>> replicates_to_rank(4), replicates_to_rank(20)
     (266, 8444)
     """
-    pairs = methods * (methods - 1) // 2
-    return max(1, math.ceil(round((2 * pairs / alpha - 1) / MINIMUM_DEFINED, 6)))
+    return replicates_to_test(methods * (methods - 1) // 2, alpha)
+
+
+def replicates_to_test(tests: int, alpha: float = 0.05) -> int:
+    """Fewest resamplings with which Holm's correction over ``tests`` comparisons can find a difference.
+
+    >>> replicates_to_test(1), replicates_to_test(6)
+    (44, 266)
+    """
+    return max(1, math.ceil(round((2 * tests / alpha - 1) / MINIMUM_DEFINED, 6)))
 
 
 def ranks(

@@ -31,15 +31,17 @@ BENCH = ROOT / "conformance" / "bench.py"
 LAYERS = {
     "nouns": "types",
     "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
-    "contracts": "evaluators.base splits.base method task code averaging heads literals manifest record statistics"
+    "contracts": "intervals evaluators.base splits.base method task code averaging heads literals manifest record statistics"
     " evaluators.subject evaluators.finding networks phantom protocols gathered",
-    "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets",
+    "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets"
+    " calibration corruptions saliency relevance uncertainty probing shortcut erasing fitting ensembling",
     "plugins": "evaluators splits methods",
     "work": "pixels passes checkpoints training models engine executor request cell plan runner export tuning.tuned",
     "kit": "conformance",
     "data": "download unpack preparation doctor newplugin curation",
     "searches": "tuning",
-    "results": "rows ranking board tables page curation.plots curation.page",
+    "reading predictions": "arraysfile predictionscolumns predictionsfile measuring examining",
+    "results": "rows ranking board comparison tables page audit curation.plots curation.page",
     "faces": "cli api",
 }
 """From low to high: a module may import from its own layer and from those above it in this table, never from below.
@@ -81,6 +83,8 @@ HEAVY = (
     "pandas",
     "sklearn",
     "matplotlib",
+    "monai",
+    "captum",
     "ray",
 )
 

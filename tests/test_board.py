@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from robustbench_spur.board import Board, build_board
 from robustbench_spur.evaluators.worst_group import group_accuracies
@@ -62,7 +63,9 @@ def standing(row: Row) -> tuple[str, str]:
 def groups_under_resampling(mask: Mask, manifest: Manifest) -> NDArray[np.float64]:
     """Accuracy of each group under each resampling, patient by patient."""
     predictions = make_predictions(mask)
-    counts = resample_counts(len(predictions.patients), manifest.bootstrap.replicates, manifest.bootstrap.seed)
+    # every patient is in one group: the groups are the strata
+    strata = [int(name[1]) for name in predictions.patients]
+    counts = resample_counts(len(strata), manifest.bootstrap.replicates, manifest.bootstrap.seed, np.array(strata))
     rows = []
     for draw in counts:
         weight = draw[predictions.patient]
@@ -87,7 +90,9 @@ def test_a_row_is_the_mean_over_seeds_with_the_interval_of_that_mean(
     assert row.values["worst"].value == pytest.approx(np.mean([accuracy.min() for accuracy in by_seed]))
     resampled = [groups_under_resampling(mask, make_manifest()) for mask in (one, two)]
     own = np.mean([spread[:, acc.argmin()] for spread, acc in zip(resampled, by_seed, strict=True)], axis=0)
-    ends = np.nanquantile(own, [0.025, 0.975])
+    # the expanded percentile interval of 12 patients (Hesterberg 2015, section 4.2)
+    tail = norm.cdf(-np.sqrt(12 / 11) * t.ppf(0.975, 11))
+    ends = np.nanquantile(own, [tail, 1 - tail])
     assert (row.values["worst"].low, row.values["worst"].high) == pytest.approx(tuple(ends))
     assert row.values["micro"].value == pytest.approx((one.mean() + two.mean()) / 2)
     assert row.values["valid"].value == pytest.approx(GOOD.mean())
@@ -195,7 +200,7 @@ def test_twelve_methods_are_ranked_with_as_many_resamplings_as_their_comparison_
     assert 2000 < needed < 4000
     board = build_board(lab.home, wanted)
     predictions = {method: make_predictions(mask) for method, mask in masks.items()}
-    counts = resample_counts(80, needed, 7)
+    counts = resample_counts(80, needed, 7, np.repeat(np.arange(4), 20))
     by_group = {method: group_accuracies(one, counts) for method, one in predictions.items()}
     points = {method: mask.reshape(4, -1).mean(axis=1) for method, mask in masks.items()}
     spread = np.array([by_group[method][:, points[method].argmin()] for method in masks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +14,21 @@ import pytest
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
 from robustbench_spur.evaluators.calibration import Calibration
 from robustbench_spur.evaluators.worst_group import WorstGroup
+from robustbench_spur.intervals import expanded, minimum, wilson
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin
 from robustbench_spur.parameters import parameter
 from robustbench_spur.registry import Registry
-from robustbench_spur.scoring import Scorer, as_json, load_evaluators, metric_of, pins_of, point
+from robustbench_spur.scoring import (
+    Population,
+    Scorer,
+    as_json,
+    load_evaluators,
+    metric_of,
+    pins_of,
+    point,
+    population,
+    trials_of,
+)
 from robustbench_spur.statistics import resample_counts
 from robustbench_spur.store import Store
 from robustbench_spur.types import Groups, SpurbenchError
@@ -75,10 +87,12 @@ def repeated(predictions: Predictions, counts: Floats) -> Predictions:
 @pytest.mark.parametrize("evaluator", [WorstGroup(), Calibration()], ids=["worst_group", "ece"])
 def test_replicates_are_the_metrics_of_the_patients_that_were_drawn(evaluator: Evaluator, told: Predictions) -> None:
     replicates = Scorer(None, BOOTSTRAP).replicates(evaluator, told, "")
+    # 7 patients have examples of each group, fewer than ten: all are one stratum
     for number, counts in enumerate(resample_counts(len(told.patients), BOOTSTRAP.replicates, BOOTSTRAP.seed)[:20]):
         slow = point(evaluator, repeated(told, counts))
         for metric, values in replicates.items():
-            if metric != "worst_group_accuracy":  # it stays the group that is worst on all patients
+            # the worst group stays the one that is worst on all patients; pairs within a patient stay left out of debiasing
+            if metric != "worst_group_accuracy" and "debiased" not in metric:
                 assert values[number] == pytest.approx(slow[metric], nan_ok=True), metric
 
 
@@ -96,7 +110,8 @@ def test_a_score_is_the_point_with_quantiles_of_the_replicates(told: Predictions
     replicates = scorer.replicates(WorstGroup(), told, "")
     for metric in ("worst_group_accuracy", "micro_accuracy", "auroc", "positive_rate_gap"):
         assert scored[metric].value == point(WorstGroup(), told)[metric]
-        low, high = np.quantile(replicates[metric], [0.05, 0.95])
+        tail = expanded(0.05, WorstGroup().support(told).get(metric))
+        low, high = np.quantile(replicates[metric], [tail, 1 - tail])
         assert (scored[metric].low, scored[metric].high) == pytest.approx((low, high))
 
 
@@ -109,6 +124,106 @@ def test_a_score_without_spread_is_exact_and_one_without_examples_says_why() -> 
     empty = Scorer(None, BOOTSTRAP).score(WorstGroup(), told, "")["worst_group_accuracy"]
     assert (empty.value, empty.low, empty.high) == (None, None, None)
     assert "yes@b" in empty.reason or "yes@c" in empty.reason
+
+
+# Strata, and patients of one example
+
+
+def test_patients_are_resampled_within_the_groups_that_they_have() -> None:
+    told = make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=11, slices=3))
+    groups = np.repeat(np.arange(4), 11)
+    assert population([told]).strata.tolist() == groups.tolist()
+    expected = WorstGroup().measure(told, resample_counts(44, BOOTSTRAP.replicates, BOOTSTRAP.seed, groups))
+    found = Scorer(None, BOOTSTRAP).replicates(WorstGroup(), told, "")
+    for metric, values in expected.items():
+        assert found[metric].tolist() == pytest.approx(values.tolist(), abs=1e-12, nan_ok=True), metric
+
+
+def rows_of(told: Predictions, rows: Any) -> Predictions:
+    columns = told.ids[rows], told.labels[rows], told.attributes[rows], told.clusters[rows], told.logits[rows]
+    return Predictions(*columns, told.groups)
+
+
+def test_a_patient_has_one_stratum_in_all_folds(tmp_path: Path) -> None:
+    told = make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=12, slices=3))
+    folds = [rows_of(told, told.patient % 3 != fold) for fold in range(3)]
+    everybody, scorer = population(folds), Scorer(Store(tmp_path), BOOTSTRAP)
+    assert everybody.patients.tolist() == told.patients.tolist()
+    assert everybody.strata.tolist() == population([told]).strata.tolist()
+    assert population(folds[:1]).strata.tolist() != everybody.strata[np.isin(told.patients, folds[0].patients)].tolist()
+    counts = resample_counts(48, BOOTSTRAP.replicates, BOOTSTRAP.seed, everybody.strata)
+    for number, fold in enumerate(folds):
+        own = np.flatnonzero(np.isin(told.patients, fold.patients))
+        expected = WorstGroup().measure(fold, counts[:, own])["micro_accuracy"]
+        found = scorer.replicates(WorstGroup(), fold, f"{number}", everybody)["micro_accuracy"]
+        assert found.tolist() == expected.tolist()
+
+
+def test_names_alone_are_one_stratum_and_are_kept_apart(tmp_path: Path, told: Predictions) -> None:
+    scorer, names = Scorer(Store(tmp_path), BOOTSTRAP), told.patients
+    alone = scorer.replicates(Counting(), told, "n", names)["share"]
+    halves = Population(names, (np.arange(len(names)) % 2).astype(np.int64))
+    assert alone.tolist() != scorer.replicates(Counting(), told, "n", halves)["share"].tolist()
+    assert (
+        alone.tolist()
+        == scorer.replicates(Counting(), told, "n", Population(names, halves.strata * 0))["share"].tolist()
+    )
+
+
+class Shares(WorstGroup):
+    """Says of which examples its metrics are shares, and has the minimum with an interval of its own."""
+
+    name = "shares"
+
+    @dataclass(frozen=True)
+    class Lowest(Metric):
+        """A minimum over a family."""
+
+        minimum_of: str = ""
+
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        **WorstGroup.metrics,
+        "lowest": Lowest("lowest of the group accuracies", minimum_of="group_accuracy:"),
+    }
+
+    def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
+        found = super().measure(predictions, counts)
+        members = [values for name, values in found.items() if name.startswith("group_accuracy:")]
+        return {**found, "lowest": np.min(members, axis=0)}
+
+    def shares(self, predictions: Predictions) -> dict[str, Any]:
+        groups = {f"group_accuracy:{name}": predictions.group == g for g, name in enumerate(predictions.groups.names)}
+        return {"micro_accuracy": np.ones(len(predictions), bool), **groups}
+
+
+def test_a_group_of_one_slice_per_patient_has_wilsons_interval() -> None:
+    told = make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=15, slices=1))
+    twice = Predictions(told.ids, told.labels, told.attributes, told.clusters.copy(), told.logits, told.groups)
+    twice.clusters[16] = twice.clusters[17]  # a patient of the second group has two slices
+    assert trials_of(Shares(), told) == {"micro_accuracy": 60, **{f"group_accuracy:{n}": 15 for n in told.groups.names}}
+    assert trials_of(Shares(), twice).keys() == {f"group_accuracy:{told.groups.names[g]}" for g in (0, 2, 3)}
+    assert trials_of(WorstGroup(), told) == {}
+    scored = Scorer(None, BOOTSTRAP).score(Shares(), told, "")
+    for g, name in enumerate(told.groups.names):
+        right = int(told.correct[told.group == g].sum())
+        own = scored[f"group_accuracy:{name}"]
+        assert (own.low, own.high) == pytest.approx(wilson(right, 15, (0.05, 0.05)))
+    assert scored["micro_accuracy"].low == pytest.approx(wilson(int(told.correct.sum()), 60, (0.05, 0.05))[0])
+
+
+def test_the_minimum_of_a_family_has_an_interval_of_its_own() -> None:
+    told = make_predictions(drawn((0.7, 0.7, 0.7, 0.7), patients=15, slices=4))
+    scorer = Scorer(None, BOOTSTRAP)
+    scored, spread = scorer.score(Shares(), told, ""), scorer.replicates(Shares(), told, "")
+    names = [f"group_accuracy:{name}" for name in told.groups.names]
+    points = [float(scored[name].value or 0) for name in names]
+    by_hand = minimum(Metric(""), points, np.stack([spread[n] for n in names], axis=1), 0.9, patients=[15] * 4)
+    assert scored["lowest"] == by_hand
+    assert scored["lowest"].value == scored["worst_group_accuracy"].value
+    assert scored["lowest"].high is not None
+    worst = scored["worst_group_accuracy"]
+    assert worst.high is not None
+    assert scored["lowest"].high <= max(worst.high, by_hand.high or 0)
 
 
 def test_scores_as_json(told: Predictions) -> None:

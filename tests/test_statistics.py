@@ -20,8 +20,10 @@ from robustbench_spur.statistics import (
     patient_sums,
     ranks,
     replicates_to_rank,
+    replicates_to_test,
     resample,
     resample_counts,
+    strata_of,
 )
 from robustbench_spur.types import Estimate, SpurbenchError
 
@@ -76,6 +78,56 @@ def test_strata_keep_their_number_of_patients(strata: list[str], seed: int) -> N
 
 def test_one_stratum_is_no_stratum() -> None:
     assert (resample_counts(9, 50, 4, np.full(9, 7)) == resample_counts(9, 50, 4)).all()
+
+
+# Strata
+
+
+def _strata(groups_of: list[str], smallest: int) -> list[int]:
+    """Strata of patients given by the letters of their groups."""
+    rows = [(whom, ord(letter) - ord("a")) for whom, letters in enumerate(groups_of) for letter in letters]
+    patient, group = np.array(rows, np.int64).reshape(-1, 2).T
+    return [int(code) for code in strata_of(patient, len(groups_of), group, 4, smallest)]
+
+
+def test_patients_of_the_same_groups_are_a_stratum() -> None:
+    assert _strata(["ac", "b", "ac", "caa", "bd", "b", "bd"], 1) == [0, 1, 0, 0, 2, 1, 2]
+
+
+def test_small_strata_are_joined_and_a_rest_that_is_too_small_joins_the_smallest() -> None:
+    whole = ["ac"] * 4 + ["bd"] * 3
+    assert _strata([*whole, "a", "b", "c"], 3) == [0] * 4 + [1] * 3 + [2] * 3
+    assert _strata([*whole, "a", "b"], 3) == [0] * 4 + [1] * 5
+    assert _strata([*whole, "a"], 4) == [0] * 4 + [1] * 4
+    assert _strata(["a", "b", "c"], 10) == [0, 0, 0]
+    assert strata_of(np.zeros(0, np.int64), 0, np.zeros(0, np.int64), 4).tolist() == []
+
+
+@given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1).map(sorted).map("".join), min_size=1, max_size=60))
+def test_strata_are_large_enough_and_a_large_pattern_is_its_own(patterns: list[str]) -> None:
+    strata = _strata(patterns, 5)
+    sizes = np.bincount(strata)
+    assert sizes.min() >= min(5, len(patterns))
+    assert list(dict.fromkeys(strata)) == list(range(len(sizes)))
+    for pattern in set(patterns):
+        assert len({strata[i] for i, one in enumerate(patterns) if one == pattern}) == 1
+    large = {one for one in patterns if patterns.count(one) >= 5}
+    assert len(sizes) in (max(1, len(large)), len(large) + 1)
+
+
+def test_a_stratum_keeps_its_patients_in_every_resampling_and_a_joined_group_can_be_lost() -> None:
+    groups_of = ["ac"] * 30 + ["bd"] * 20 + ["d"] * 2
+    strata = np.array(_strata(groups_of, 10))
+    counts = resample_counts(52, 500, 1, strata)
+    assert (counts[:, :30].sum(axis=1) == 30).all()
+    assert 0.05 < (counts[:, 50:].sum(axis=1) == 0).mean() < 0.25  # 2 of 22 patients: lost in 12 %
+
+
+def test_strata_take_away_the_variance_of_the_number_of_patients() -> None:
+    """Two kinds of patients, all right and all wrong: what the design fixes has no spread within strata."""
+    right, kind = np.repeat([1.0, 0.0], 20), np.repeat([0, 1], 20)
+    assert np.ptp(resample_counts(40, 200, 0, kind) @ right) == 0
+    assert np.ptp(resample_counts(40, 200, 0) @ right) > 5
 
 
 @pytest.mark.parametrize("arguments", [(-1, 2, 0), (3, -2, 0), (3, 2, -1), (3, 2, 0, np.zeros(2))])
@@ -142,7 +194,7 @@ def test_basic_interval_by_hand_and_clipped() -> None:
 
 @pytest.mark.parametrize("kind", ["percentile", "basic"])
 def test_intervals_are_those_of_scipy(kind: str) -> None:
-    from scipy.stats import bootstrap  # type: ignore[import-untyped]
+    from scipy.stats import bootstrap
 
     sample = np.random.default_rng(1).exponential(size=40)
     found = bootstrap((sample,), np.mean, n_resamples=999, method=kind, rng=np.random.default_rng(2))
@@ -244,6 +296,21 @@ def test_p_value_is_symmetric_and_ignores_a_few_nan(differences: list[int]) -> N
     assert p == paired_p_value(np.concatenate([d, np.full(len(d) // 10, np.nan)]))
 
 
+def test_p_value_of_few_patients_is_students() -> None:
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    rng = np.random.default_rng(0)
+    for patients in (8, 20, 500):
+        values = rng.normal(0.3, 1, patients)
+        spread = values.std()  # of the resampled mean times sqrt(patients)
+        resampled = values.mean() + spread / math.sqrt(patients) * norm.ppf((np.arange(99_999) + 0.5) / 99_999)
+        expected = 2 * student.sf(abs(values.mean()) / (values.std(ddof=1) / math.sqrt(patients)), patients - 1)
+        assert paired_p_value(resampled, patients=patients) == pytest.approx(expected, rel=0.05, abs=1e-4)
+        assert paired_p_value(resampled, patients=patients) >= paired_p_value(resampled)
+    assert paired_p_value(np.zeros(99), patients=9) == 1.0
+
+
 def test_p_value_has_its_level_when_nothing_differs() -> None:
     counts = resample_counts(50, 500, 0)
     rng = np.random.default_rng(5)
@@ -335,6 +402,14 @@ def test_replicates_to_rank_can_resolve_every_pair_and_no_fewer_can(methods: int
     if methods > 2:
         smallest = 2 / (math.floor(0.9 * (enough - 1)) + 1)
         assert smallest * methods * (methods - 1) / 2 > 0.05 - 1e-9
+
+
+def test_replicates_to_test_let_holm_find_one_difference() -> None:
+    for tests in (1, 6, 300):
+        enough = replicates_to_test(tests, 0.05)
+        one = paired_p_value(np.ones(math.ceil(0.9 * enough)))
+        assert holm([one] + [1.0] * (tests - 1))[0] <= 0.05
+        assert replicates_to_rank(4) == replicates_to_test(6)
 
 
 @given(st.integers(0, 1000), st.integers(1, 6))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from robustbench_spur.audit.beside import Beside
 from robustbench_spur.audit.report import Audit
 from robustbench_spur.evaluators.base import Picture
 from robustbench_spur.manifest import Manifest
@@ -20,26 +20,8 @@ from robustbench_spur.page.texts import percent, sentence
 from robustbench_spur.store import replacing
 from robustbench_spur.types import Estimate
 
-if TYPE_CHECKING:
-    from robustbench_spur.rows import Row
-
 SAID = {"problem": "problem", "doubt": "in doubt", "no sign": "no sign of it", "unknown": "cannot be told"}
 """Verdicts as the page writes them."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A row of the leaderboard that the model can be held against.
-
-    Args:
-        name: of the row's method.
-        track: what it may see.
-        estimate: of the column that ranks.
-    """
-
-    name: str
-    track: str
-    estimate: Estimate
 
 
 def write_page(one: Audit, manifest: Manifest, path: Path, beside: Sequence[Beside] = ()) -> Path:
@@ -104,7 +86,8 @@ def charts_of(one: Audit, manifest: Manifest) -> list[tuple[Chart, str]]:
         charts.append((dots([(Series("model", 1), by)], groups.names, values, "accuracy by group"), "groups"))
     noted = [(m.name, bins) for m in one.measured if (bins := m.details.get("reliability"))]
     return charts + [
-        (reliability(Series("model", 1), bins, len(groups.classes), name), f"reliability-{name}") for name, bins in noted
+        (reliability(Series("model", 1), bins, len(groups.classes), name), f"reliability-{name}")
+        for name, bins in noted
     ]
 
 
@@ -113,16 +96,6 @@ def _ranked(one: Audit, manifest: Manifest) -> Estimate | None:
     column = manifest.column(manifest.rank_by)
     source = next((m for m in one.measured if m.name == column.evaluator), None)
     return source.estimates.get(str(column.metric)) if source is not None else None
-
-
-def beside_rows(rows: Sequence[Row], manifest: Manifest) -> list[Beside]:
-    """Rows of a board with a value in the column that ranks."""
-    found = []
-    for row in rows:
-        value = row.values.get(manifest.rank_by) if row.values else None
-        if isinstance(value, Estimate) and value.value is not None:
-            found.append(Beside(row.first.method.name, row.first.track, value))
-    return found
 
 
 def _number(estimate: Estimate, metric: str) -> dict[str, Any]:

@@ -1,21 +1,19 @@
-"""Examines one model: every evaluator that can be had, its numbers with intervals, and its findings."""
+"""What evaluators found of one model, in words: the worst first, with the numbers that each sentence follows from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from robustbench_spur.evaluators.base import Evaluator, Finding, Picture, Predictions, Subject
+from robustbench_spur.evaluators.base import Finding, Picture, Predictions, Subject
 from robustbench_spur.evaluators.finding import VERDICTS
-from robustbench_spur.scoring import Scorer
-from robustbench_spur.types import Estimate, SpurbenchError
-
-Look = Callable[[Evaluator], "Subject | str"]
-"""Gives what an evaluator may look at, or why it cannot be had."""
+from robustbench_spur.measuring import Measured as Found
+from robustbench_spur.measuring import Result
+from robustbench_spur.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -99,48 +97,27 @@ class Audit:
         }
 
 
-def audit(
-    predictions: Predictions,
-    evaluators: Sequence[Evaluator],
-    look: Look,
-    scorer: Scorer,
-    title: str,
-    notes: Sequence[str] = (),
-) -> Audit:
-    """Examine a model. What one evaluator cannot do is told, and the others go on.
+def audit(found: Found, title: str, notes: Sequence[str] = (), images: Any = None) -> Audit:
+    """Put what evaluators found of a model in words.
 
     Args:
-        predictions: of the model, on patients that it was not trained on.
-        evaluators: to be asked, in order.
-        look: gives the subject of those that collect.
-        scorer: makes the intervals.
-        title: what is examined.
+        found: on patients that the model was not trained on; of several seeds, the first one's findings are told.
+        title: what was examined.
         notes: facts that a reader must know.
+        images: of these patients, uint8, shape (n, channels, height, width), for pictures; None for none.
     """
-    measured, left_out = [], {}
-    for evaluator in evaluators:
-        subject = look(evaluator) if evaluator.collects else Subject(predictions)
-        if isinstance(subject, str):
-            left_out[evaluator.name] = subject
-            continue
-        try:
-            measured.append(_measure(evaluator, subject, scorer))
-        except SpurbenchError as error:
-            left_out[evaluator.name] = str(error)
-    return Audit(title, predictions, tuple(measured), left_out, tuple(notes))
+    measured = tuple(_measured(one, images) for one in found.findings)
+    return Audit(title, found.seeds[0].predictions, measured, {**found.left_out, **found.failed}, tuple(notes))
 
 
-def _measure(evaluator: Evaluator, subject: Subject, scorer: Scorer) -> Measured:
-    rows = subject.predictions
-    if evaluator.collects:
-        rows = replace(rows, arrays={**rows.arrays, **evaluator.collect(subject)})
-    estimates = scorer.score(evaluator, rows, "")
+def _measured(one: Result, images: Any) -> Measured:
+    evaluator, rows, estimates = one.evaluator, one.predictions[0], one.headline
     return Measured(
         evaluator.name,
         evaluator.summary,
         estimates,
-        evaluator.details(rows),
+        one.details[0],
         tuple(evaluator.findings(rows, estimates)),
-        tuple(evaluator.pictures(replace(subject, predictions=rows))),
+        tuple(evaluator.pictures(Subject(rows, images))) if images is not None else (),
         {name: metric.definition for name, metric in evaluator.metrics.items()},
     )

@@ -39,12 +39,15 @@ from numpy.typing import NDArray
 from robustbench_spur.calibration.libraries import by_netcal, by_torchmetrics, top_by_torchmetrics
 from robustbench_spur.calibration.part import Examples, extremes
 from robustbench_spur.calibration.scores import brier_scores, negative_log_likelihood
-from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
+from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Finding, Floats, Metric, Predictions
+from robustbench_spur.evaluators.finding import VERDICTS, beyond, in_percent
 from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts
-from robustbench_spur.types import finite
+from robustbench_spur.types import Estimate, finite
 
+NOTABLE = 0.05
+"""An error of confidence that is worth a doubt."""
 GAPS = ("ece", "ece_debiased", "nll", "brier")
 """Metrics whose gap between attribute values is one too."""
 
@@ -208,6 +211,29 @@ class Calibration(Evaluator):
         point = everyone(predictions)
         at = {value: _main(self._examples(predictions, rows), point) for value, rows in at_values(predictions)}
         return {name: extremes({value: float(numbers[name][0]) for value, numbers in at.items()}) for name in GAPS}
+
+    def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """Whether its confidence can be believed, over all and at each attribute value."""
+        error = estimates["ece_debiased"]
+        found = [(beyond(error, NOTABLE), "ece_debiased")]
+        at = {value: f"ece_debiased_at:{value}" for value in predictions.groups.values}
+        found += [(beyond(estimates[name], NOTABLE), name) for name in at.values() if name in estimates]
+        verdict = min((verdict for verdict, _ in found), key=VERDICTS.index)
+        each = ", ".join(f"{in_percent(estimates[name])} at {value}" for value, name in at.items() if name in estimates)
+        text = f"Its confidence is off its accuracy by {in_percent(error)}; {each}."
+        return [
+            Finding(
+                "Can its confidence be believed?",
+                verdict,
+                text,
+                ("ece_debiased", *(name for name in at.values() if name in estimates)),
+                "That the confidence of a single patient is right or wrong: it is a mean over many.",
+                "Scale its confidence on validation, and look at each attribute value afterwards: what mends one can harm"
+                " another."
+                if verdict in ("problem", "doubt")
+                else "",
+            )
+        ]
 
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """Reliability diagrams, the definition in words, and what is undefined and why.

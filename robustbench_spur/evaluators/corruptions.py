@@ -93,6 +93,7 @@ class Corruptions(Evaluator):
 
     name = "corruptions"
     version = 1
+    costly = True
     summary = "accuracy on images with noise, shading, ghosts and other faults of MR, of every group and the worst"
     source = "Hendrycks and Dietterich, ICLR 2019, section 4"
     partitions = ("test",)

@@ -11,8 +11,8 @@ So clean errors count as not robust, and are not attacked. It runs on a fixed, g
 examples whose hashed ids come first, whatever the order of the rows. Each radius is attacked on its own.
 
 The cross-entropy of a confident network has a gradient of zero in float32, and would make it pass for a robust one. So
-the true class's logit is lowered by a constant while the gradient is taken (see :func:`unsaturated`), which changes the
-gradient's length but not its sign.
+the true class's logit is lowered by a constant while the gradient is taken (see
+:func:`~robustbench_spur.attack.tools.unsaturated`), which changes the gradient's length but not its sign.
 
 Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018, section 2.1 (the
 attack); Carlini and Wagner, IEEE S&P 2017, section IV (gradients that vanish).
@@ -20,111 +20,31 @@ attack); Carlini and Wagner, IEEE S&P 2017, section IV (gradients that vanish).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationInfo, field_validator
 
-from robustbench_spur.attack import (
-    SAME_RADIUS,
-    as_floats,
-    attackable,
-    check_ball,
-    logits_of,
-    noise_seed,
-    radius_label,
-    seeded,
-    unsaturated,
+from robustbench_spur.attack import SAME_RADIUS, as_floats, attackable, radius_label
+from robustbench_spur.attack.ball import Ball
+from robustbench_spur.attack.engine import Target, survivors
+from robustbench_spur.attack.parts import Effort, projected
+from robustbench_spur.attack.subset import (
+    Attacked,
+    as_number,
+    balanced_subset,
+    check_inputs,
+    check_model,
+    check_subset,
+    once,
+    quotas,
 )
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
-from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
-from robustbench_spur.statistics import check_counts, group_means
-from robustbench_spur.types import SpurbenchError, finite
-
-SAME_LOGITS = 1e-2
-"""By how much, as a share of the largest, logits may differ between two passes over the same images."""
-
-
-def quotas(predictions: Predictions, examples: int) -> NDArray[np.int64]:
-    """How many examples of each declared group are attacked, shape (groups,): an equal share, or all there are.
-
-    Raises:
-        SpurbenchError: fewer examples than groups.
-    """
-    groups = len(predictions.groups)
-    if examples < groups:
-        raise SpurbenchError(f"Expected at least one example for each of {groups} groups, found examples={examples}.")
-    return np.minimum(np.bincount(predictions.group, minlength=groups), examples // groups)
-
-
-def balanced_subset(predictions: Predictions, examples: int, seed: int) -> NDArray[np.int64]:
-    """Rows of an equal number of examples of each declared group, by :func:`quotas`.
-
-    Returns:
-        Shape (m,), in the order of the sha256 of ``seed:id``, so that neither a batch nor the subset depends on the
-        order of the rows.
-
-    Raises:
-        SpurbenchError: fewer examples than groups.
-    """
-    keys = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in predictions.ids.tolist()]
-    order = np.argsort(np.array(keys, dtype=np.str_))
-    group = predictions.group[order]
-    chosen = [np.flatnonzero(group == g)[:quota] for g, quota in enumerate(quotas(predictions, examples))]
-    return order[np.sort(np.concatenate(chosen))]
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """The subset, and which of it stayed right.
-
-    Args:
-        predictions: of the whole partition.
-        rows: of the subset, ascending, shape (m,).
-        right: without attack, then at each radius, shape (m, 1 + radii).
-    """
-
-    predictions: Predictions
-    rows: NDArray[np.int64]
-    right: NDArray[np.bool_]
-
-    def accuracy(self, column: int, counts: Floats) -> Floats:
-        """Share of right examples, shape (resamples,)."""
-        patient = self.predictions.patient[self.rows]
-        return group_means(self.right[:, column], patient, np.zeros_like(patient), 1, counts)[:, 0]
-
-    def by_group(self, column: int, counts: Floats) -> Floats:
-        """Share of right examples of each declared group, shape (resamples, groups)."""
-        patient, group = self.predictions.patient[self.rows], self.predictions.group[self.rows]
-        return group_means(self.right[:, column], patient, group, len(self.predictions.groups), counts)
-
-    def worst(self, column: int) -> int | None:
-        """Index of the group with the lowest accuracy, the first of equals; None if a declared group is empty."""
-        accuracy = self.by_group(column, everyone(self.predictions))[0]
-        return None if np.isnan(accuracy).any() else int(accuracy.argmin())
-
-    def patients(self, group: int | None = None) -> int:
-        """Number of patients in the subset, or in one group of it."""
-        rows = self.rows if group is None else self.rows[self.predictions.group[self.rows] == group]
-        return len(np.unique(self.predictions.patient[rows]))
-
-    def table_row(self, column: int) -> dict[str, Any]:
-        """Accuracies on all patients, as JSON values."""
-        counts, worst, names = everyone(self.predictions), self.worst(column), self.predictions.groups.names
-        accuracy = [finite(value) for value in self.by_group(column, counts)[0]]
-        return {
-            "accuracy": finite(self.accuracy(column, counts)[0]),
-            "worst_group": None if worst is None else names[worst],
-            "worst_group_patients": None if worst is None else self.patients(worst),
-            "worst_group_accuracy": None if worst is None else accuracy[worst],
-            "group_accuracies": dict(zip(names, accuracy, strict=True)),
-        }
+from robustbench_spur.statistics import check_counts
+from robustbench_spur.types import SpurbenchError
 
 
 class PGD(Evaluator):
@@ -186,12 +106,7 @@ class PGD(Evaluator):
         @field_validator("radii", "headline_radius", mode="before")
         @classmethod
         def _as_number(cls, value: Any) -> Any:
-            if isinstance(value, list | tuple):
-                return tuple(cls._as_number(part) for part in value)
-            try:
-                return float(Fraction(value)) if isinstance(value, str) else value
-            except (ValueError, ArithmeticError):
-                raise ValueError(f"expected a number or a fraction such as 1/255, found {value!r}") from None
+            return as_number(value)
 
         @field_validator("radii")
         @classmethod
@@ -235,10 +150,13 @@ class PGD(Evaluator):
         import torch
 
         images, predictions = subject.images, subject.predictions
-        _check_inputs(images, predictions)
-        model = subject.model
-        radii, size, where = self.parameters.radii, self.parameters.batch_size, torch.device(subject.device)
-        subset = balanced_subset(predictions, self.parameters.examples, self.parameters.seed)
+        check_inputs(images, predictions, self.name)
+        model, settings, where = subject.model, self.parameters, torch.device(subject.device)
+        radii, size = settings.radii, settings.batch_size
+        part = projected(
+            Effort(len(predictions.groups.classes), "final", settings.steps, relative_step=settings.relative_step)
+        )
+        subset = balanced_subset(predictions, settings.examples, settings.seed)
         attacked = subset[predictions.correct[subset]]
         robust = np.zeros((len(predictions), len(radii)), np.uint8)
         total = -(-len(attacked) // size) * len(radii)
@@ -246,25 +164,13 @@ class PGD(Evaluator):
             for number, start in enumerate(range(0, len(attacked), size)):
                 rows = attacked[start : start + size]
                 clean = as_floats(images, rows, where)
-                _check_model(model, clean, predictions, rows)
+                check_model(model, clean, predictions, rows)
+                target = Target(model, clean, predictions.labels[rows], settings.seed, number)
                 for column, radius in enumerate(radii):
-                    with seeded(noise_seed(self.parameters.seed, radius, number), where):
-                        robust[rows, column] = self._survive(model, clean, predictions.labels[rows], radius)
+                    robust[rows, column] = survivors(part, target, Ball("linf", radius))
                     subject.progress(number * len(radii) + column + 1, total)
         rows = np.sort(subset)
         return {"pgd_rows": rows, "pgd_robust": robust[rows]}
-
-    def _survive(self, model: Any, clean: Any, labels: NDArray[np.int64], radius: float) -> NDArray[np.bool_]:
-        """Which images of a batch are still right on the final iterate, shape (b,)."""
-        import torch
-        import torchattacks
-
-        true = torch.from_numpy(labels).to(clean.device)
-        step, steps = self.step_size(radius), self.parameters.steps
-        attack = torchattacks.PGD(unsaturated(model, true), eps=radius, alpha=step, steps=steps, random_start=True)
-        adversarial = attack(clean, true)
-        check_ball(adversarial, clean, radius)
-        return np.asarray(logits_of(model, adversarial).argmax(axis=1) == labels)
 
     def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per radius and group.
@@ -331,10 +237,7 @@ class PGD(Evaluator):
             "steps": settings.steps,
             "step_sizes": [self.step_size(radius) for radius in settings.radii],
             "examples": len(attacked.rows),
-            "groups": [
-                {"group": name, "examples": sizes[g], "patients": attacked.patients(g)}
-                for g, name in enumerate(predictions.groups.names)
-            ],
+            "groups": attacked.group_sizes(settings.examples),
             "worst_group": headline["worst_group"],
             "worst_group_patients": headline["worst_group_patients"],
             "worst_groups": {row["label"]: row["worst_group"] for row in curve[1:]},
@@ -349,7 +252,7 @@ class PGD(Evaluator):
         lacking = f"{len(empty)} of {len(names)} declared groups have no examples: {', '.join(empty)}"
         return {
             metric: lacking if metric.startswith("pgd_worst_group_accuracy") else "no examples"
-            for metric, value in self.measure(predictions, everyone(predictions)).items()
+            for metric, value in self.measure(predictions, once(predictions)).items()
             if np.isnan(value[0])
         }
 
@@ -364,41 +267,10 @@ class PGD(Evaluator):
             raise SpurbenchError(
                 f"Expected whole numbers in pgd_rows and pgd_robust of shape {shape}, found {rows.dtype} and {robust.shape}."
             )
-        if not np.isin(rows, np.arange(len(predictions))).all() or (np.diff(rows) <= 0).any():
-            raise SpurbenchError(f"Expected pgd_rows in ascending order, from 0 to {len(predictions) - 1} at most.")
-        expected = quotas(predictions, self.parameters.examples)
-        found = np.bincount(predictions.group[rows], minlength=len(expected))
-        if (found != expected).any():
-            raise SpurbenchError(
-                f"Expected {expected.tolist()} attacked examples by group, found {found.tolist()}: collected with other"
-                " settings. Collect again."
-            )
+        rows = check_subset(rows, predictions, self.parameters.examples, "pgd_rows")
         clean = predictions.correct[rows]
         if not np.isin(robust, (0, 1)).all() or robust[~clean].any():
             raise SpurbenchError(
                 "Expected 0 or 1 in pgd_robust, and 0 where the clean image is wrong, found otherwise."
             )
-        return Attacked(predictions, rows.astype(np.int64), np.column_stack([clean, robust.astype(bool)]))
-
-
-def _check_inputs(images: Any, predictions: Predictions) -> None:
-    """Check that the images are those of the predictions, and that there is a class to be led to."""
-    kind: Any = getattr(images, "dtype", type(images).__name__)
-    shape: tuple[int, ...] = getattr(images, "shape", ())
-    if kind != np.uint8 or len(shape) != 4 or shape[0] != len(predictions):
-        raise SpurbenchError(
-            f"Expected uint8 images of shape ({len(predictions)}, channels, height, width), found {kind} of shape {shape}."
-        )
-    if len(predictions.groups.classes) < 2:
-        raise SpurbenchError("Expected at least two classes to attack, found one. Leave out evaluator 'pgd'.")
-
-
-def _check_model(model: Any, clean: Any, predictions: Predictions, rows: NDArray[np.int64]) -> None:
-    """Check that the model says of the clean images what the predictions say."""
-    known = predictions.logits[rows]
-    gap = np.abs(logits_of(model, clean) - known).max(axis=1)
-    if gap.max() > SAME_LOGITS * max(1.0, float(np.abs(known).max())):
-        raise SpurbenchError(
-            f"Expected predictions of this model on these images, found logits that differ by {gap.max():.3g} on"
-            f" {str(predictions.ids[rows[gap.argmax()]])!r}. Predict again."
-        )
+        return Attacked(predictions, rows, np.column_stack([clean, robust.astype(bool)]))

@@ -29,10 +29,12 @@ from robustbench_spur.phantom.scanner import (
     sensitivity,
     window_scale,
 )
-from robustbench_spur.phantom.texture import Waves, draw_waves, textures
+from robustbench_spur.phantom.texture import Textures, Waves, draw_waves, textures
 from robustbench_spur.types import SpurbenchError
 
 LEAST_SIZE = 16
+LEAST_SHARE = 1e-3
+"""A smaller share of a pixel is none: as for the lesion, a soft edge would else have no end."""
 BATCH_PIXELS = 2**17
 """Pixels worked on at a time: so few that the maps of a batch stay in a processor's cache."""
 
@@ -116,6 +118,26 @@ def lesion_masks(seed: int, slices: Slices, size: int) -> NDArray[np.float32]:
         patients = draw_patients(seed, batch.patient)
         at = _frame(patients, batch, size)
         masks.append(_turn(focal.lesion(at, geometry.outline(at), patients.lesions)[0], batch.rotated))
+    return np.concatenate(masks) if masks else np.empty((0, size, size), np.float32)
+
+
+def body_masks(seed: int, slices: Slices, size: int) -> NDArray[np.float32]:
+    """Share of each pixel that the body fills, breasts included, exactly 0 in the air, shape (slices, size, size).
+
+    Turned like the image. The outline follows from the patient alone: it is the same on every scanner, and with and
+    without the lesion, which lies inside it.
+    """
+    check(slices, size)
+    flat = np.zeros((1, 1, 1), np.float32)
+    masks = []
+    for batch in _batches(slices, size):
+        numbers, row = np.unique(batch.patient, return_inverse=True)
+        anatomy = draw_anatomy(seed, numbers).rows(row).planes()
+        z = batch.z.astype(np.float32)[:, None, None]
+        # no texture moves the outline of the body
+        at = geometry.frame(anatomy, z, Textures(flat, flat, flat, flat, flat), size)
+        share = geometry.soft(geometry.outline(at).body, at.edge)
+        masks.append(_turn(np.where(share < LEAST_SHARE, np.float32(0), share), batch.rotated))
     return np.concatenate(masks) if masks else np.empty((0, size, size), np.float32)
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -275,3 +275,14 @@ class Digits(Dataset):
                 digits = self.mnist.images[part][rows[block][here], ::STEP, ::STEP]
                 out[here, partition.attributes[block][here]] = digits
             yield out
+
+    def scenes(self, split: str) -> dict[str, str]:
+        """See :meth:`Dataset.scenes`."""
+        check_split(self, split)
+        return {"counterfactual": "the same digits in the other colour"}
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """See :meth:`Dataset.scene`."""
+        if name != "counterfactual":
+            return super().scene(name, split, partition, size)
+        return self.pixels(split, replace(partition, attributes=1 - partition.attributes), size)

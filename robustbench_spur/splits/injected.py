@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,3 +228,13 @@ class Injected(Dataset):
         Arguments, blocks and errors are those of :meth:`pixels`.
         """
         yield from self.pixels(split, replace(partition, attributes=1 - partition.attributes), size)
+
+    def scenes(self, split: str) -> dict[str, str]:
+        """See :meth:`Dataset.scenes`."""
+        split = check_split(self, split)
+        return {"counterfactual": f"the same images with injected {split} where it was absent, without where present"}
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """See :meth:`Dataset.scene`."""
+        offered = name == "counterfactual"
+        return self.counterfactual(split, partition, size) if offered else super().scene(name, split, partition, size)

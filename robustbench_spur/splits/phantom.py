@@ -13,7 +13,7 @@ from pydantic import Field
 
 from robustbench_spur.phantom.cohort import Plan, plan_slices
 from robustbench_spur.phantom.draws import Stream, generator
-from robustbench_spur.phantom.render import Slices, check, lesion_masks, render
+from robustbench_spur.phantom.render import Slices, body_masks, check, lesion_masks, render
 from robustbench_spur.phantom.workers import blocks
 from robustbench_spur.splits.base import Dataset, SplitParameters, tied_attributes
 from robustbench_spur.types import Groups, Partition, SplitTable, SpurbenchError, nearest
@@ -147,10 +147,15 @@ class Phantom(Dataset):
 
         Arguments and errors are those of :meth:`pixels`.
         """
-        slices = self._slices(split, partition)
-        check(slices, size)
-        job = partial(lesion_masks, self.parameters.seed, size=size)
-        return (np.asarray(block[:, None], np.float32) for block in blocks(job, slices, size))
+        return self._masks(lesion_masks, self._slices(split, partition), size)
+
+    def body_masks(self, split: str, partition: Partition, size: int) -> Iterator[NDArray[np.float32]]:
+        """Share of each pixel that the body fills, breasts included, in blocks like those of :meth:`lesion_masks`.
+
+        It is drawn from the outline that the image is drawn from, not found in the image. Arguments and errors are those
+        of :meth:`pixels`.
+        """
+        return self._masks(body_masks, self._slices(split, partition), size)
 
     def scenes(self, split: str) -> dict[str, str]:
         """See :meth:`Dataset.scenes`; a split without an attribute to swap has the field strength."""
@@ -160,6 +165,7 @@ class Phantom(Dataset):
             "counterfactual": f"the same slices {swapped}",
             "without_lesion": "the same slices of patients who have no tumour",
             "lesion": "share of each pixel that the tumour fills",
+            "body": "share of each pixel that the body fills, breasts included: all but air",
         }
 
     def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
@@ -168,6 +174,7 @@ class Phantom(Dataset):
             "counterfactual": self.counterfactual,
             "without_lesion": self.without_lesion,
             "lesion": self.lesion_masks,
+            "body": self.body_masks,
         }
         return offered[name](split, partition, size) if name in offered else super().scene(name, split, partition, size)
 
@@ -175,6 +182,13 @@ class Phantom(Dataset):
         check(slices, size)
         job = partial(render, self.parameters.seed, size=size, lesions=lesions)
         return (np.asarray(block[:, None], np.uint8) for block in blocks(job, slices, size))
+
+    def _masks(
+        self, draw: Callable[..., NDArray[np.float32]], slices: Slices, size: int
+    ) -> Iterator[NDArray[np.float32]]:
+        check(slices, size)
+        job = partial(draw, self.parameters.seed, size=size)
+        return (np.asarray(block[:, None], np.float32) for block in blocks(job, slices, size))
 
     def _known(self, split: str) -> None:
         if split not in self.splits:

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ MID = "https://zenodo.org/records/17128791/files/baseline_mid.zip?download=1"
 LOW = "https://zenodo.org/records/17128791/files/baseline_low.zip?download=1"
 CLINICAL = "https://wiki.cancerimagingarchive.net/download/attachments/70226903/Clinical_and_Other_Features.xlsx"
 GUESSED = "guessed address"
+ORIENTATION = "vertical_flip"
+"""The split whose attribute is how the image lies."""
 
 
 class SpurBreast(Dataset):
@@ -235,3 +237,19 @@ class SpurBreast(Dataset):
         first = folder / list_slices(folder, FOLDERS["train"])[0].file
         read = partial(read_grey_png, side=square_side(first, at_least=SMALLEST), size=size)
         yield from read_blocks(self.files(split, partition), read)
+
+    def scenes(self, split: str) -> dict[str, str]:
+        """See :meth:`Dataset.scenes`; only an orientation can be changed in a finished image."""
+        if check_split(self, split) != ORIENTATION:
+            return {}
+        return {"counterfactual": "the same slices turned by 180 degrees; the manufacturer's other traces stay"}
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """See :meth:`Dataset.scene`.
+
+        The stored orientations differ by half a turn in the plane (ImageOrientationPatient is (1, 0, 0, 0, 1, 0) or
+        (-1, 0, 0, 0, -1, 0) in Duke's files), not by a mirror: a turn keeps the left breast left.
+        """
+        if name not in self.scenes(split):
+            return super().scene(name, split, partition, size)
+        return (np.ascontiguousarray(block[..., ::-1, ::-1]) for block in self.pixels(split, partition, size))

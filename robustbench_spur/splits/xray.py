@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,3 +221,14 @@ class XRay(Dataset):
             out = np.stack([self.radiographs.images[key] for key in partition.ids[block].tolist()])[:, None]
             out[partition.attributes[block] == 1, :, corner, corner] = self.parameters.tag_value
             yield out
+
+    def scenes(self, split: str) -> dict[str, str]:
+        """See :meth:`Dataset.scenes`."""
+        check_split(self, split)
+        return {"counterfactual": "the same radiographs with the tag where it is absent, without where present"}
+
+    def scene(self, name: str, split: str, partition: Partition, size: int) -> Iterator[NDArray[Any]]:
+        """See :meth:`Dataset.scene`. The tag is put in afterwards, so what lies under it is known."""
+        if name != "counterfactual":
+            return super().scene(name, split, partition, size)
+        return self.pixels(split, replace(partition, attributes=1 - partition.attributes), size)

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from robustbench_spur.audit import Audit, audit
-from robustbench_spur.audit.page import Beside, headline, render_page, write_page
+from robustbench_spur.audit.beside import Beside
+from robustbench_spur.audit.page import headline, render_page, write_page
 from robustbench_spur.evaluators.base import Finding, Picture
 from robustbench_spur.evaluators.calibration import Calibration
 from robustbench_spur.evaluators.worst_group import WorstGroup
 from robustbench_spur.manifest import load_manifest
-from robustbench_spur.scoring import Scorer
+from robustbench_spur.measuring import Seed, measure
 from robustbench_spur.types import Estimate
 from tests.evaluators import reference
 from tests.page.reading import Element, Tree
@@ -26,10 +27,9 @@ from tests.page.reading import Element, Tree
 
 @pytest.fixture(scope="module")
 def one() -> Audit:
-    scorer = Scorer(None, load_manifest().bootstrap)
-    found = audit(
-        reference.random(0), [WorstGroup(), Calibration()], lambda e: "no model", scorer, "toy <b>", ["<i>a note"]
-    )
+    seeds = [Seed("toy", reference.random(0))]
+    measured = measure(seeds, [WorstGroup(), Calibration()], load_manifest().bootstrap)
+    found = audit(measured, "toy <b>", ["<i>a note"])
     return replace(found, left_out={"pgd": "no images & no model"})
 
 

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robustbench_spur.phantom import geometry, tissue
 from robustbench_spur.phantom.anatomy import draw_extents
-from robustbench_spur.phantom.render import Slices, lesion_masks, render
+from robustbench_spur.phantom.render import Slices, body_masks, draw_patients, lesion_masks, render
 from robustbench_spur.phantom.scanner import SIGMA, SNR_RATIO, draw_quantiles, scanners, window_scale
+from robustbench_spur.phantom.texture import textures
 from robustbench_spur.types import SpurbenchError
 
 SEED = 11
@@ -144,3 +146,25 @@ def test_images_of_version_1() -> None:
     ]
     quarters = IMAGES[:3].astype(float).reshape(3, 2, 32, 2, 32).mean(axis=(2, 4)).reshape(3, 4)
     assert quarters == pytest.approx(np.array(expected), abs=0.05)
+
+
+def test_the_body_is_the_compartment_that_the_image_is_made_of() -> None:
+    """The renderer's own mask of everything but air, in the renderer's coordinates, without the tail of its edge."""
+    upright = replace(SLICES, rotated=np.zeros(40, bool))
+    patients = draw_patients(SEED, upright.patient)
+    z = upright.z.astype(np.float32)[:, None, None]
+    fields = textures(patients.waves, geometry.pixel_axis(64), upright.z)
+    at = geometry.frame(patients.anatomy.planes(), z, fields, 64)
+    body = tissue.trunk(at, geometry.outline(at)).body
+    masks = body_masks(SEED, upright, 64)
+    assert masks.dtype == np.float32 and np.abs(masks - np.where(body < 1e-3, 0, body)).max() < 1e-6
+    assert (masks == 0).any() and (masks > 0.99).any()
+    assert (masks[lesion_masks(SEED, upright, 64) > 0.5] > 0.5).all()
+    turned = body_masks(SEED, replace(upright, rotated=~upright.rotated), 64)
+    assert (turned == masks[:, ::-1, ::-1]).all()
+
+
+def test_body_masks_of_no_slices_and_of_any_batch() -> None:
+    assert body_masks(SEED, SLICES.rows(np.arange(0)), 64).shape == (0, 64, 64)
+    whole = body_masks(SEED, SLICES, 64)
+    assert (body_masks(SEED, SLICES.rows(np.array([7, 3])), 64) == whole[[7, 3]]).all()

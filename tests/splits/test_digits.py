@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -325,3 +326,15 @@ def test_wrong_requests_are_refused(small: Digits) -> None:
         list(small.pixels("colour", table.partitions["test"], 28))
     with pytest.raises(SpurbenchError, match="Lower train_size"):
         Digits(DigitsParameters(), small.path).table("colour", 0.9)
+
+
+def test_the_counterfactual_is_the_digit_in_the_other_colour(small: Digits) -> None:
+    part = small.table("colour", 0.95).partitions["test"]
+    other = replace(part, attributes=1 - part.attributes)
+    plain = images(small, part)
+    assert list(small.scenes("colour")) == ["counterfactual"]
+    swapped = np.concatenate(list(small.scene("counterfactual", "colour", part, 14)))
+    assert (swapped == images(small, other)).all() and (swapped == plain[:, ::-1]).all()
+    assert (np.concatenate(list(small.scene("counterfactual", "colour", other, 14))) == plain).all()
+    with pytest.raises(SpurbenchError, match="'digits' offers no 'body' for colour"):
+        small.scene("body", "colour", part, 14)

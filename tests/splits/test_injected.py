@@ -1,6 +1,7 @@
 """Injected shortcuts: who gets one, what it changes in an image and what it leaves, and one run through the benchmark."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,18 @@ def test_a_run(tmp_path: Path, home: Home) -> None:
     assert record.split.classes == ("a", "b", "c")
     assert record.split.values == ("absent", "present")
     assert set(record.split.counts) == {"train", "validation", "adapt", "test"}
+
+
+@pytest.mark.parametrize("split", list(Injected.splits))
+def test_the_counterfactual_is_the_image_with_the_other_attribute(tmp_path: Path, split: str) -> None:
+    dataset = inject(make(tmp_path, sizes=(20, 8, 8)))
+    part = dataset.table(split, 0.9).partitions["test"]
+    other = replace(part, attributes=1 - part.attributes)
+    images, swapped = shown(dataset, split, part), shown(dataset, split, other)
+    assert list(dataset.scenes(split)) == ["counterfactual"]
+    assert (np.concatenate(list(dataset.scene("counterfactual", split, part, SIDE))) == swapped).all()
+    assert (np.concatenate(list(dataset.scene("counterfactual", split, other, SIDE))) == images).all()
+    assert (images != swapped).any(axis=(1, 2, 3)).all()
+    assert (swapped[part.attributes == 1] == plain(tmp_path / "rows.csv", part)[part.attributes == 1]).all()
+    with pytest.raises(SpurbenchError, match="'injected' offers no 'lesion' for"):
+        dataset.scene("lesion", split, part, SIDE)

@@ -206,7 +206,7 @@ def test_the_table_of_version_1() -> None:
 
 def test_unknown_requests_are_told() -> None:
     partition = SMALL.table("field", 0.95).partitions["test"]
-    for make in (SMALL.pixels, SMALL.counterfactual, SMALL.without_lesion, SMALL.lesion_masks):
+    for make in (SMALL.pixels, SMALL.counterfactual, SMALL.without_lesion, SMALL.lesion_masks, SMALL.body_masks):
         with pytest.raises(SpurbenchError, match="at least 16 pixels, found 8"):
             make("field", partition, 8)
         with pytest.raises(SpurbenchError, match="Did you mean 'field'"):
@@ -228,3 +228,47 @@ def test_unknown_requests_are_told() -> None:
 def test_parameters_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         Phantom.Parameters(**wrong)
+
+
+@pytest.mark.parametrize("split", list(Phantom.splits))
+def test_every_scene_that_is_offered_is_rendered(split: str) -> None:
+    partition = SMALL.table(split, None if split == "clean" else 0.95).partitions["test"]
+    images, offered = joined(SMALL.pixels(split, partition, 32)), SMALL.scenes(split)
+    assert set(offered) == {"counterfactual", "without_lesion", "lesion", "body"} and all(offered.values())
+    for name in offered:
+        scene = joined(SMALL.scene(name, split, partition, 32))
+        assert scene.shape == images.shape
+        assert scene.dtype == (np.float32 if name in ("lesion", "body") else np.uint8)
+        assert scene.min() >= 0 and (scene.dtype == np.uint8 or scene.max() <= 1)
+    with pytest.raises(SpurbenchError, match="offers no 'lesoin' for"):
+        SMALL.scene("lesoin", split, partition, 32)
+
+
+@pytest.mark.parametrize(("split", "column"), [("field", "field_strength"), ("orientation", "rotated")])
+def test_swapping_the_attribute_twice_gives_the_slice_back(split: str, column: str) -> None:
+    """The counterfactual is what the row with the other attribute would be, whose own counterfactual is the slice."""
+    partition = SMALL.table(split, 0.95).partitions["test"]
+    flipped = {"field_strength": lambda tesla: np.where(tesla == 1.5, 3.0, 1.5), "rotated": lambda turned: ~turned}
+    extra = {**partition.extra, column: flipped[column](partition.extra[column])}
+    other = Partition(partition.ids, partition.labels, 1 - partition.attributes, partition.clusters, extra)
+    images, swapped = (joined(SMALL.pixels(split, rows, 64)) for rows in (partition, other))
+    assert (joined(SMALL.scene("counterfactual", split, partition, 64)) == swapped).all()
+    assert (joined(SMALL.scene("counterfactual", split, other, 64)) == images).all()
+
+
+def test_the_body_is_where_no_air_is() -> None:
+    """Outside it the image is the coil's noise: as bright as in the corners, and the same without the lesion."""
+    partition = DEFAULT.table("field", 0.95).partitions["test"].take(np.arange(0, 1600, 20))
+    images, masks, lesion = (
+        joined(make("field", partition, 64)) for make in (DEFAULT.pixels, DEFAULT.body_masks, DEFAULT.lesion_masks)
+    )
+    air = masks == 0
+    assert 0.3 < air.mean() < 0.7 and not air[:, :, 40:56, 20:44].any() and air[:, :, :3, :3].all()
+    for image, outside in zip(images.astype(float), air, strict=True):
+        corner = image[:, :6, :12].mean()
+        assert image[outside].mean() == pytest.approx(corner, rel=0.15)
+        assert image[~outside].mean() > 1.5 * corner
+    assert (masks >= lesion - 1e-3).all()
+    other = joined(DEFAULT.counterfactual("field", partition, 64)).astype(float)
+    ratio = np.array([a[o].mean() / b[o].mean() for a, b, o in zip(images.astype(float), other, air, strict=True)])
+    assert ((ratio > 1) == (partition.attributes == 1)).all()

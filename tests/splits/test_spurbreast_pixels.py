@@ -110,3 +110,24 @@ def test_a_png_cut_anywhere_or_with_any_byte_changed_is_refused(dataset: SpurBre
     path.unlink()
     with pytest.raises(SpurbenchError, match=r"test/0/1-8-21\.png, found no such file"):
         images(dataset, row, 32)
+
+
+@pytest.mark.parametrize("split", ["vertical_flip", "orientation"])
+def test_the_counterfactual_of_orientation_is_the_turned_image(tmp_path: Path, split: str) -> None:
+    """Numpy's rotation of the released loader's image; turned twice, it is the image."""
+    dataset = stand_in(tmp_path, "vertical_flip", vendor=(0, 2))
+    part = dataset.table(split, None).partitions["test"]
+    plain = np.concatenate(list(dataset.pixels(split, part, 28)))
+    assert list(dataset.scenes(split)) == ["counterfactual"]
+    turned = np.concatenate(list(dataset.scene("counterfactual", split, part, 28)))
+    assert (turned == np.rot90(plain, 2, axes=(2, 3))).all() and (turned != plain).any(axis=(1, 2, 3)).all()
+    assert (np.rot90(turned, 2, axes=(2, 3)) == plain).all() and turned.flags["C_CONTIGUOUS"]
+    with pytest.raises(SpurbenchError, match="'spurbreast' offers no 'lesion' for"):
+        dataset.scene("lesion", split, part, 28)
+
+
+def test_a_finished_image_has_no_other_field_strength(dataset: SpurBreast) -> None:
+    part = dataset.table("field", None).partitions["test"]
+    assert dataset.scenes("field") == dataset.scenes("baseline_high") == {}
+    with pytest.raises(SpurbenchError, match="'spurbreast' offers no 'counterfactual' for field"):
+        dataset.scene("counterfactual", "field", part, 28)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +243,16 @@ def test_wrong_requests_are_refused(small: XRay) -> None:
         list(small.pixels("tag", small.table("tag", 0.9).partitions["test"], 64))
     with pytest.raises(SpurbenchError, match="Lower adapt_per_group"):
         XRay(XRayParameters(adapt_per_group=60), small.path).table("tag", 0.9)
+
+
+def test_the_counterfactual_is_the_radiograph_with_the_tag_put_in_or_left_out(small: XRay) -> None:
+    part = small.table("tag", 0.95).partitions["test"]
+    other = replace(part, attributes=1 - part.attributes)
+    plain, swapped = images(small, part), images(small, other)
+    assert list(small.scenes("tag")) == ["counterfactual"]
+    assert (np.concatenate(list(small.scene("counterfactual", "tag", part, 28))) == swapped).all()
+    assert (np.concatenate(list(small.scene("counterfactual", "tag", other, 28))) == plain).all()
+    changed = (plain != swapped).any(axis=1)
+    assert changed.any(axis=(1, 2)).all() and not changed[:, 4:].any() and not changed[:, :, 4:].any()
+    with pytest.raises(SpurbenchError, match="'xray' offers no 'lesion' for tag"):
+        small.scene("lesion", "tag", part, 28)

@@ -1,4 +1,4 @@
-"""What an attack needs of torch: a model that can be attacked, its own random state, and images that stay in the ball."""
+"""What an attack needs of torch: a model that can be attacked, its own random state, and logits that are numbers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,11 @@ from numpy.typing import NDArray
 
 from robustbench_spur.types import SpurbenchError
 
-SAME_RADIUS = 1e-9
-"""Two radii closer than this are one."""
-ROUNDING = 1e-6
-"""By how much float32 may carry an adversarial image out of its ball."""
 
-
-def radius_label(radius: float) -> str:
-    """A radius in (0, 1] as k/255 where it is that, else with four digits.
-
-    >>> radius_label(2 / 255), radius_label(0.0123456)
-    ('2/255', '0.01235')
-    """
-    level = round(radius * 255)
-    return f"{level}/255" if level and abs(radius - level / 255) <= SAME_RADIUS else f"{radius:.4g}"
-
-
-def noise_seed(seed: int, radius: float, batch: int) -> int:
-    """Seed of a batch's random start, in [0, 2^63)."""
-    digest = hashlib.sha256(f"{seed}:{radius!r}:{batch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+def noise_seed(seed: int, radius: float, batch: int, restart: int = 0) -> int:
+    """Seed of a batch's random start, in [0, 2^63); the first start is that of an attack without restarts."""
+    name = f"{seed}:{radius!r}:{batch}" + (f":{restart}" if restart else "")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager
@@ -73,6 +58,25 @@ def attackable(model: Any, device: Any) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+def lead_of(logits: Any, labels: Any) -> Any:
+    """Lead of the true class, z_y - log(sum over j != y of exp(z_j)), tensor of shape (b,): below 0 where p_y < 1/2."""
+    import torch
+
+    true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    own = logits.gather(1, labels[:, None])[:, 0]  # an index by the mask would wait for the device
+    return own - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
+
+
+def levelled(logits: Any, labels: Any) -> Any:
+    """The logits with the true class's lowered by its lead, a constant for the gradient: see :func:`unsaturated`."""
+    import torch
+
+    with torch.no_grad():
+        true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+        lead = lead_of(logits, labels)
+    return logits - true * lead[:, None]
+
+
 def unsaturated(model: Any, labels: Any) -> Any:
     """The model with the true class's logit lowered by its lead over the others, a constant for the gradient.
 
@@ -87,9 +91,18 @@ def unsaturated(model: Any, labels: Any) -> Any:
     Returns:
         A torch module in eval mode, and the model with it.
     """
+    return _wrapped(model, lambda logits: levelled(logits, labels))
+
+
+def scaled(model: Any, factor: float) -> Any:
+    """The model with its logits divided by a constant, a torch module in eval mode; gradients of NaN are an error."""
+    return _wrapped(model, lambda logits: logits / factor)
+
+
+def _wrapped(model: Any, change: Any) -> Any:
     import torch
 
-    class Unsaturated(torch.nn.Module):
+    class Wrapped(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -97,35 +110,24 @@ def unsaturated(model: Any, labels: Any) -> Any:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if images.requires_grad:
                 images.register_hook(check_gradient)  # type: ignore[no-untyped-call]
-            logits: torch.Tensor = self.model(images)
-            with torch.no_grad():
-                true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-                own = logits.gather(1, labels[:, None])[:, 0]  # an index by the mask would wait for the device
-                lead = own - logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
-            return logits - true * lead[:, None]
+            changed: torch.Tensor = change(self.model(images))
+            return changed
 
     # torchattacks puts a model that says it is training back into training mode: this one must not say so
-    return Unsaturated().eval()
-
-
-def check_ball(adversarial: Any, clean: Any, radius: float) -> None:
-    """Check that no pixel of two tensors of one shape left [0, 1], or went further than ``radius``; NaN did.
-
-    Raises:
-        SpurbenchError: one did.
-    """
-    inside = (adversarial >= 0) & (adversarial <= 1) & ((adversarial - clean).abs() <= radius + ROUNDING)
-    if not bool(inside.all()):
-        raise SpurbenchError(
-            f"Expected adversarial images in [0, 1] and within {radius_label(radius)}, found {int((~inside).sum())} pixels"
-            " outside or NaN."
-        )
+    return Wrapped().eval()
 
 
 def check_gradient(gradient: Any) -> None:
     """Check that a gradient holds no NaN: torch's sign of NaN is 0, and the attack would stand still."""
     if bool(gradient.isnan().any()):
         raise SpurbenchError("Expected gradients to attack along, found NaN. Check the network.")
+
+
+def check_logits(logits: Any) -> None:
+    """Check that a tensor or an array of logits is finite."""
+    finite = np.isfinite(logits).all() if isinstance(logits, np.ndarray) else logits.isfinite().all()
+    if not bool(finite):
+        raise SpurbenchError("Expected finite logits under attack, found NaN or infinity. Check the network.")
 
 
 def as_floats(images: Any, rows: NDArray[np.int64], device: Any) -> Any:
@@ -143,6 +145,5 @@ def logits_of(model: Any, images: Any) -> NDArray[np.float32]:
 
     with torch.no_grad():
         logits: NDArray[np.float32] = model(images).float().cpu().numpy()
-    if not np.isfinite(logits).all():
-        raise SpurbenchError("Expected finite logits under attack, found NaN or infinity. Check the network.")
+    check_logits(logits)
     return logits

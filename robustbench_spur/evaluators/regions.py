@@ -1,0 +1,251 @@
+"""What is left when a region is blanked, or when there is nothing but it: what is left is the shortcut.
+
+The data set gives masks of the lesion and of the body. The model sees every slice in four other forms:
+
+    without lesion   the lesion filled with the mean grey of the body in a ring around it
+    without body     the body filled with 0: air is left, with its noise
+    only body        the air filled with 0
+    only lesion      all but the lesion filled with 0; a slice that has none is black
+
+A pixel belongs to a region where the mask reaches ``threshold``, so low that hardly a grey level of the region is left at
+its edge. Accuracy is the mean over the declared groups, or the worst of them. On a test set without the tie, a model that
+reads the attribute alone has an accuracy of chance, whatever is blanked. What shows it is the agreement with the shortcut:
+the share of predictions that are the class tied to the example's attribute value, as a mean over the declared groups:
+
+    agreement = 1/4 sum over groups (y, a) of the share predicted as the class tied to a
+
+which is 0.5 for a constant, a random and a perfect model, on any set, and 1 for one that reads the attribute.
+
+Blanked images are unlike those of training. A low accuracy may come of that; an agreement far above 0.5 does not.
+
+Source: the project's own, after Maguolo and Nanni, A Critic Evaluation of Methods for COVID-19 Automatic Detection from
+X-ray Images, Information Fusion 76, 2021 (the centre of radiographs, with most of the lungs, made black). Deviations: there
+networks are trained on such images; here the model is as it was trained, and sees them afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.evaluators.base import (
+    Evaluator,
+    EvaluatorParameters,
+    Finding,
+    Floats,
+    Metric,
+    Predictions,
+    Subject,
+)
+from robustbench_spur.evaluators.blanking import VIEWS, blanked, in_batches, region_of
+from robustbench_spur.evaluators.finding import beyond, in_percent
+from robustbench_spur.evaluators.scenes import BATCH, means_of, rows_of_blocks, said_of, tie_of, two_by_two
+from robustbench_spur.evaluators.worst_group import ADVICE, distinct_patients, everyone
+from robustbench_spur.parameters import parameter
+from robustbench_spur.statistics import check_counts
+from robustbench_spur.types import Estimate, SpurbenchError, finite
+
+HEADLINE = "without:body"
+NOTABLE = 0.55
+"""An agreement with the shortcut that is worth a doubt: 0.5 is none."""
+
+
+class Regions(Evaluator):
+    """Accuracy, and agreement with the shortcut, with a region blanked and with nothing but it."""
+
+    name = "regions"
+    version = 1
+    summary = "what is left with the body or the lesion blanked, or with nothing but it: the shortcut"
+    source = "Maguolo and Nanni, Information Fusion 76, 2021"
+    partitions = ("test",)
+    collects = ("regions_logits",)
+    requires = ("lesion", "body")
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "shortcut_agreement_without_body": Metric(
+            "Of two classes and two values: mean over the declared groups of the share of examples whose prediction with "
+            "the body blanked is the class that training ties to their attribute value (the last value to class 1 where "
+            "it ties neither); 0.5 for a constant, a random and a perfect model, 1 for one that reads the attribute "
+            "in the background; undefined if a declared group has no examples.",
+            better="neither",
+        ),
+        "shortcut_agreement_without:": Metric("The same with the lesion, or the body, blanked.", better="neither"),
+        "shortcut_agreement_with_only:": Metric(
+            "The same with all but the body, or the lesion, blanked.", better="neither"
+        ),
+        "accuracy_without:": Metric(
+            "Unweighted mean of the declared groups' accuracies with the lesion, or the body, blanked; undefined if a "
+            "declared group has no examples.",
+            better="neither",
+        ),
+        "accuracy_with_only:": Metric("The same mean with all but the body, or the lesion, blanked.", better="neither"),
+        "worst_accuracy_without:": Metric(
+            "Lowest of the declared groups' accuracies with the lesion, or the body, blanked, undefined if a declared "
+            "group has no examples; its interval is that of the group so named.",
+            better="neither",
+        ),
+        "worst_accuracy_with_only:": Metric(
+            "The same lowest accuracy with all but the body, or the lesion, blanked.", better="neither"
+        ),
+    }
+
+    class Parameters(EvaluatorParameters):
+        """Where a region ends, and what fills the lesion."""
+
+        threshold: float = parameter(
+            0.01, "a pixel belongs to a region that fills at least this share of it", above=0, at_most=1
+        )
+        ring: float = parameter(
+            0.05, "width of the ring whose mean grey fills the lesion, as a share of the side", above=0, at_most=1
+        )
+
+    def collect(self, subject: Subject) -> dict[str, NDArray[Any]]:
+        """What the model says of the four forms of every slice. See :meth:`Evaluator.collect`.
+
+        Returns:
+            ``regions_logits``, float32 of shape (n, views, classes), the views in the order of :data:`VIEWS`.
+
+        Raises:
+            SpurbenchError: masks that are no shares, or of another shape than the images; logits that are not finite.
+        """
+        images, classes = subject.images, len(subject.predictions.groups.classes)
+        shape = (len(images), 1, *images.shape[2:])
+        lesions, bodies = (
+            in_batches(rows_of_blocks(subject.scene(name), shape, f"mask {name!r}"), BATCH) for name in self.requires
+        )
+        reach = max(1, round(self.parameters.ring * images.shape[-1]))
+        model = subject.model
+        found, done = [np.empty((0, len(VIEWS), classes), np.float32)], 0
+        threshold = self.parameters.threshold
+        for lesion, body in zip(lesions, bodies, strict=True):
+            part = np.asarray(images[done : done + len(lesion)])
+            forms = blanked(part, region_of(lesion, threshold, "lesion"), region_of(body, threshold, "body"), reach)
+            said = [said_of(model, [forms[view]], classes, subject.device) for view in VIEWS]
+            found.append(np.stack(said, axis=1))
+            done += len(lesion)
+            subject.progress(done, len(images))
+        return {"regions_logits": np.concatenate(found)}
+
+    def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
+        """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per region.
+
+        Raises:
+            SpurbenchError: counts or collected logits that do not fit the predictions.
+        """
+        counts = check_counts(counts, len(predictions.patients))
+        out: dict[str, Floats] = {}
+        for view, said in self._said(predictions).items():
+            by_group, worst = _accuracy(said, predictions, counts), _worst(said, predictions)
+            out[f"shortcut_agreement_{view}"] = _agreement(said, predictions, counts)
+            out[f"accuracy_{view}"] = by_group.mean(axis=1)
+            out[f"worst_accuracy_{view}"] = np.full(len(counts), np.nan) if worst is None else by_group[:, worst]
+        return {"shortcut_agreement_without_body": out[f"shortcut_agreement_{HEADLINE}"], **out}
+
+    def support(self, predictions: Predictions) -> dict[str, int]:
+        """See :meth:`Evaluator.support`: patients of the smallest group, or of the one that is named worst."""
+        patients = [distinct_patients(predictions, predictions.group == g) for g in range(len(predictions.groups))]
+        out = {"shortcut_agreement_without_body": min(patients)}
+        for view, said in self._said(predictions).items():
+            out |= dict.fromkeys((f"shortcut_agreement_{view}", f"accuracy_{view}"), min(patients))
+            worst = _worst(said, predictions)
+            out |= {} if worst is None else {f"worst_accuracy_{view}": patients[worst]}
+        return out
+
+    def details(self, predictions: Predictions) -> dict[str, Any]:
+        """A row per form of the image, and what chance gives.
+
+        Returns:
+            ``fills`` (what replaces each region, in words), ``chance`` (of ``accuracy`` and of ``shortcut_agreement``; None
+            where that is undefined), ``tied_value`` (that goes with class 1), ``views`` (for the whole image and each form:
+            accuracy, worst_group, worst_accuracy, shortcut_agreement, group_accuracies by name, and the share
+            ``predicted`` as each class), ``warning``, and ``undefined`` (why, by metric).
+        """
+        groups, once, why = predictions.groups, everyone(predictions), two_by_two(predictions)
+        views = {"whole image": predictions.predicted, **self._said(predictions)}
+        lacking = [name for g, name in enumerate(groups.names) if not (predictions.group == g).any()]
+        empty = f"{len(lacking)} of {len(groups)} declared groups have no examples: {', '.join(lacking)}"
+        return {
+            "fills": {
+                "without:lesion": "mean grey of the body in a ring around the lesion",
+                "without:body": "0",
+                "with_only:body": "0",
+                "with_only:lesion": "0; a slice without a lesion is black",
+            },
+            "chance": {"accuracy": 1 / len(groups.classes), "shortcut_agreement": None if why else 0.5},
+            "tied_value": None if why else groups.values[tie_of(predictions).value],
+            "views": [_row(view, said, predictions) for view, said in views.items()],
+            "warning": "Blanked images are unlike those of training: a low accuracy may come of that.",
+            "undefined": {
+                name: why if why and name.startswith("shortcut") else empty
+                for name, value in self.measure(predictions, once).items()
+                if np.isnan(value[0])
+            },
+        }
+
+    def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """Whether the background alone gives the tied class away."""
+        groups, name = predictions.groups, "shortcut_agreement_without_body"
+        question, found = f"Does it read {groups.attribute} in the background?", estimates[name]
+        if found.value is None:
+            return [Finding(question, "unknown", f"Cannot be told: {found.reason}.", (name,), "That it does not.")]
+        verdict = beyond(found, NOTABLE)
+        text = (
+            f"With the body blanked, {in_percent(found)} of its predictions are the class that goes with"
+            f" {groups.attribute} in training; 50 % would be chance."
+        )
+        limits = {
+            "problem": "That it does so where a body is to be seen: the blanked image is unlike those of training.",
+            "doubt": "That the agreement is more than chance.",
+            "no sign": f"That it ignores {groups.attribute}: its traces inside the body were blanked with it.",
+        }[verdict]
+        return [Finding(question, verdict, text, (name,), limits, "" if verdict == "no sign" else ADVICE)]
+
+    def _said(self, predictions: Predictions) -> dict[str, NDArray[np.int64]]:
+        """The predicted class of each example in each form, shape (n,), by view."""
+        if "regions_logits" not in predictions.arrays:
+            raise SpurbenchError("Evaluator 'regions' needs the array 'regions_logits', which these predictions lack.")
+        logits = np.asarray(predictions.arrays["regions_logits"])
+        shape = (len(predictions), len(VIEWS), len(predictions.groups.classes))
+        if logits.shape != shape or not np.isfinite(logits).all():
+            raise SpurbenchError(
+                f"Expected finite regions_logits of shape {shape}, found {logits.shape} or not finite."
+            )
+        return {view: np.asarray(logits[:, column].argmax(axis=1), np.int64) for column, view in enumerate(VIEWS)}
+
+
+def _accuracy(said: NDArray[np.int64], predictions: Predictions, counts: Floats) -> Floats:
+    """Accuracy of predicted classes in each declared group, shape (resamples, groups)."""
+    return means_of(said == predictions.labels, np.ones(len(said), bool), predictions, counts).group
+
+
+def _worst(said: NDArray[np.int64], predictions: Predictions) -> int | None:
+    """Index of the group with the lowest accuracy on all patients, the first of equals; None if a group is empty."""
+    accuracy = _accuracy(said, predictions, everyone(predictions))[0]
+    return None if np.isnan(accuracy).any() else int(accuracy.argmin())
+
+
+def _agreement(said: NDArray[np.int64], predictions: Predictions, counts: Floats) -> Floats:
+    """Mean over groups of the share predicted as the class tied to their value, shape (resamples,)."""
+    if two_by_two(predictions):
+        return np.full(len(counts), np.nan)
+    tied = (predictions.attributes == tie_of(predictions).value).astype(np.int64)
+    shares = means_of(said == tied, np.ones(len(said), bool), predictions, counts).group
+    return np.asarray(shares.mean(axis=1))
+
+
+def _row(view: str, said: NDArray[np.int64], predictions: Predictions) -> dict[str, Any]:
+    """The numbers of one form of the image on all patients."""
+    once, names, worst = everyone(predictions), predictions.groups.names, _worst(said, predictions)
+    accuracy = _accuracy(said, predictions, once)[0]
+    shares = np.bincount(said, minlength=len(predictions.groups.classes)) / max(1, len(said))
+    return {
+        "view": view,
+        "accuracy": finite(accuracy.mean()),
+        "worst_group": None if worst is None else names[worst],
+        "worst_accuracy": None if worst is None else float(accuracy[worst]),
+        "shortcut_agreement": finite(_agreement(said, predictions, once)[0]),
+        "group_accuracies": {name: finite(share) for name, share in zip(names, accuracy, strict=True)},
+        "predicted": dict(zip(predictions.groups.classes, shares.tolist(), strict=True)),
+    }
