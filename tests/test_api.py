@@ -179,9 +179,9 @@ def test_evaluate_gives_the_numbers_of_the_record(finished: Home) -> None:
         classes=record.split.classes,
         values=record.split.values,
     )
-    assert set(numbers) == {"worst_group", "ece"}
-    for evaluator, metrics in numbers.items():
-        assert metrics == record.metrics["test"][evaluator]
+    assert set(numbers) >= {"worst_group", "ece", "fairness", "uncertainty"}
+    for evaluator in ("worst_group", "ece"):
+        assert numbers[evaluator] == record.metrics["test"][evaluator]
 
 
 def test_evaluate_of_a_hand_computed_case() -> None:
@@ -242,7 +242,7 @@ def test_evaluate_of_what_cannot_be_measured(change: dict[str, Any], message: st
 def test_evaluate_imports_no_torch() -> None:
     script = (
         "import sys\nimport robustbench_spur as rs\n"
-        f"found = rs.evaluate(**{GOOD!r})\nassert set(found) == {{'worst_group', 'ece'}}\n"
+        f"found = rs.evaluate(**{GOOD!r})\nassert set(found) >= {{'worst_group', 'ece'}}\n"
         "raise SystemExit('imported torch' if 'torch' in sys.modules else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import robustbench_spur
@@ -34,7 +35,7 @@ LAYERS = {
     "contracts": "intervals evaluators.base splits.base method task code averaging heads literals manifest record statistics"
     " evaluators.subject evaluators.finding networks phantom protocols gathered",
     "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets"
-    " calibration corruptions saliency relevance uncertainty probing shortcut erasing fitting ensembling",
+    " calibration corruptions saliency relevance probing shortcut erasing fitting ensembling",
     "plugins": "evaluators splits methods",
     "work": "pixels passes checkpoints training models engine executor request cell plan runner export tuning.tuned",
     "kit": "conformance",
@@ -50,6 +51,8 @@ A package stands for all its modules; a module of it that is named itself has it
 """
 
 ALLOWED_WORDS = {
+    ("attack/subset.py", "worst_group"): "a key of an attack's curve, not the evaluator",
+    ("attack/subset.py", "worst_group_accuracy"): "a key of an attack's curve, not the metric",
     ("cli/__init__.py", "clean"): "the verb, not the split",
     ("cli/cache.py", "clean"): "the verb, not the split",
     ("method.py", "reweight"): "the track, not the method",
@@ -333,6 +336,10 @@ def test_what_only_reads_loads_nothing_heavy(tmp_path: Path) -> None:
     lab, method = Laboratory(Home(tmp_path / "home")), Registry().entries("method")[0].name
     lab.add(method, 0, drawn((0.9, 0.4, 0.6, 0.8)), board="v1")
     lab.add(method, 1, board="v1", status="failed", reason="RuntimeError: x")
+    predictions, rows = tmp_path / "predictions.npz", np.arange(40)
+    texts = {"id": [f"s{n}" for n in rows], "patient": [f"p{n // 2}" for n in rows]}
+    numbers = {"label": rows % 2, "attribute": rows // 2 % 2, "logit_0": rows % 3, "logit_1": np.ones(40)}
+    np.savez(predictions, **{name: np.array(column) for name, column in (texts | numbers).items()})
     names = [method, *(Registry().entries(kind)[0].name for kind in ("evaluator", "dataset"))]
     commands = [
         ["--version"],
@@ -349,12 +356,15 @@ def test_what_only_reads_loads_nothing_heavy(tmp_path: Path) -> None:
         ["leaderboard", "--json"],
         ["leaderboard", "--markdown"],
         ["leaderboard", "--html", str(tmp_path / "page.html")],
+        ["evaluate", str(predictions), "--json"],
+        ["audit", str(predictions), "--html", str(tmp_path / "audit.html"), "--json"],
     ]
     assert {command[0] for command in commands[1:]} == VERBS.keys() - {
         "run",
         "check",
         "tune",
         "export",
+        "compare",
         "data",
         "curate",
     }

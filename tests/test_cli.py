@@ -747,10 +747,11 @@ def test_cache_and_clean(spurbench: Any, home: Home, tiny: list[str]) -> None:
     cell = ["--method", "erm", "--split", "field", *tiny]
     spurbench("run", *cell)
     rows = {row["name"]: row for row in spurbench("cache", "--json").rows}
-    assert all(rows[name]["bytes"] > 0 for name in rows.keys() - {"data"})
+    assert all(rows[name]["bytes"] > 0 for name in rows.keys() - {"data", "tuning", "presets"})
     on_disk = sum(path.stat().st_size for path in home.root.rglob("*") if path.is_file())
     assert sum(row["bytes"] for row in rows.values()) == on_disk
-    assert {name for name in rows if not rows[name]["cleanable"]} == {"records", "predictions", "leaderboards", "data"}
+    kept = {"records", "predictions", "tuning", "presets", "leaderboards", "data"}
+    assert {name for name in rows if not rows[name]["cleanable"]} == kept
     assert str(home.root) in " ".join(spurbench("cache").out.split())
     before = spurbench("leaderboard", "--json").rows
     assert spurbench("clean", "pixels").code == 0

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from robustbench_spur.ensembling import ensemble, members
 from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.selective import disagreement
 from robustbench_spur.types import SpurbenchError
-from robustbench_spur.uncertainty import disagreement
 from tests.evaluators import reference
 
 

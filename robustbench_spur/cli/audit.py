@@ -20,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options: those of ``evaluate``, and where the page goes."""
     evaluate.add_arguments(parser)
     parser.set_defaults(thorough=False)
-    parser.add_argument(
-        "--thorough", action="store_true", help="measure what takes minutes too, such as attacks and corruptions"
-    )
+    parser.add_argument("--thorough", action="store_true", help="measure what takes minutes too")
     parser.add_argument(
         "--html", type=Path, default=PAGE, metavar="FILE", help="where the page is written (default: %(default)s)"
     )

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
+from robustbench_spur.evaluators.selective import disagreement, risk_coverage, selective_risk
 from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts, group_means
 from robustbench_spur.types import SpurbenchError, finite
-from robustbench_spur.uncertainty import disagreement, risk_coverage, selective_risk
 
 KINDS = ("none", "random passes with dropout", "last layers of one network", "models of an ensemble")
 """What the members are; the collected code is a position here."""

@@ -126,7 +126,7 @@ class Fairness(Evaluator):
             verdict = beyond(excess, EXCESS)
             text = (
                 f"{in_percent(share)} of its errors lie in {' and '.join(names)}, which training contradicts; that is"
-                f" {in_percent(excess)} more than their share of the slices."
+                f" {in_percent(excess)} above their share of the slices."
             )
         limits = "That the attribute itself makes it err: what goes with it may."
         question = "Do its errors fall on those whom the shortcut misleads?"

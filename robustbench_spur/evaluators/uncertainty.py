@@ -6,7 +6,7 @@ of the logits). Of two classes the first three put the examples in the same orde
 compared on a scale on which confident examples are not rounded to ties. Logits that are log probabilities, as those of a
 mean of several models, have no energy: it is zero for every example.
 
-The areas, and what becomes of ties, are defined in :mod:`robustbench_spur.uncertainty`. Curves of single groups rank a
+The areas, and what becomes of ties, are defined in :mod:`robustbench_spur.evaluators.selective`. Curves of single groups rank a
 group's own examples only; a common threshold moves along all of them at once.
 
 Source: Geifman, Uziel and El-Yaniv, ICLR 2019, section 3 (AURC, excess AURC); Traub et al., NeurIPS 2024 (AUGRC);
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Finding, Floats, Metric, Predictions
 from robustbench_spur.evaluators.finding import Verdict, beyond, in_percent
+from robustbench_spur.evaluators.selective import confidences, coverage_at_risk, risk_coverage, selective_risk
 from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate, finite
-from robustbench_spur.uncertainty import confidences, coverage_at_risk, risk_coverage, selective_risk
 
 TELLING = 0.6
 """A confidence that orders fewer pairs than this hardly tells errors."""

@@ -23,12 +23,12 @@ from robustbench_spur.ensembling import ensemble, members
 from robustbench_spur.evaluators import disagreement as evaluator_file
 from robustbench_spur.evaluators.base import Predictions, Subject
 from robustbench_spur.evaluators.disagreement import KINDS, LAYERS, MODELS, NONE, PASSES, Disagreement
+from robustbench_spur.evaluators.selective import disagreement
 from robustbench_spur.heads import Ensemble, MixtureHead, PrototypeHead
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.networks import Classifier
 from robustbench_spur.statistics import resample_counts
 from robustbench_spur.types import SpurbenchError
-from robustbench_spur.uncertainty import disagreement
 from tests.evaluators import reference
 from tests.evaluators.reference import once, predictions_of, universe
 

@@ -21,11 +21,17 @@ from numpy.typing import NDArray
 
 from robustbench_spur.evaluators import uncertainty
 from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.selective import (
+    confidences,
+    coverage_at_risk,
+    disagreement,
+    risk_coverage,
+    selective_risk,
+)
 from robustbench_spur.evaluators.uncertainty import AREAS, Uncertainty
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.statistics import resample, resample_counts
 from robustbench_spur.types import SpurbenchError
-from robustbench_spur.uncertainty import confidences, coverage_at_risk, disagreement, risk_coverage, selective_risk
 from tests.evaluators import reference
 from tests.evaluators.reference import once, predictions_of, universe
 
