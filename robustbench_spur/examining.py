@@ -37,7 +37,7 @@ class Ask:
     """Which weights to look at, and on what.
 
     Args:
-        weights: safetensors file of a whole classifier.
+        weights: safetensors file of a whole classifier; None where the model is somebody's code.
         splits: names.
         arch: of the network; what the file's metadata say where None.
         image_size: in pixels; what the metadata say, else the board's, where None.
@@ -53,7 +53,7 @@ class Ask:
         home: folder of results; images and predictions are kept there.
     """
 
-    weights: Path
+    weights: Path | None
     splits: tuple[str, ...]
     arch: str | None = None
     image_size: int | None = None
@@ -100,6 +100,8 @@ def examine(ask: Ask, watcher: Watcher) -> Iterator[Examined]:
         SpurbenchError: unknown network, weights that do not fit it or the split's classes, or anything else in the request
             that cannot be done.
     """
+    if ask.weights is None:
+        raise SpurbenchError("Expected a file of weights, found none. Give --weights.")
     file = read_weights(ask.weights)
     manifest, registry = load_manifest(ask.board), Registry(ask.plugin_files)
     evaluators, left_out = available(registry, manifest, ask.evaluators, costly=ask.costly)

@@ -41,7 +41,7 @@ LAYERS = {
     "kit": "conformance",
     "data": "download unpack preparation doctor newplugin curation",
     "searches": "tuning",
-    "reading predictions": "arraysfile predictionscolumns predictionsfile measuring examining",
+    "reading predictions": "arraysfile predictionscolumns predictionsfile measuring examining foreign",
     "results": "rows ranking board comparison tables page audit curation.plots curation.page",
     "faces": "cli api",
 }

@@ -39,8 +39,10 @@ def main(options: argparse.Namespace) -> int:
     if len(found) != 1:
         raise SpurbenchError(f"Expected one split to audit on, found {len(found)}. Name one.")
     (one,) = found
-    given = options.weights or options.predictions[0]
-    title = one.title.replace(str(given), given.name)
+    files = [options.weights] if options.weights else options.predictions
+    title = one.title
+    for path in files:
+        title = title.replace(str(path), path.name)
     told = audit(one.measured, title, one.notes, one.images)
     beside = rows_beside(told.predictions, home_of(), manifest, tuple(options.plugin))
     write_page(told, manifest, options.html, beside)

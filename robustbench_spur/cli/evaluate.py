@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of.add_argument(
         "--weights", type=Path, metavar="FILE", help="safetensors of a classifier, as exported or as timm's"
     )
+    of.add_argument("--model", metavar="MODULE:FUNCTION", help="in place of weights: code that gives a torch module")
     of.add_argument("--arch", metavar="NAME", help="a timm model, or smallcnn (default: what the file says)")
     of.add_argument("--split", nargs="+", default=[], metavar="SPLIT", help="[dataset/]split[@rho], whose test is used")
     of.add_argument("--image-size", type=int, metavar="PIXELS", help="(default: what the file says, else the board's)")
@@ -121,21 +122,24 @@ def subjects(options: argparse.Namespace, manifest: Manifest) -> list[Subject]:
         SpurbenchError: options that make no sense together, or input that cannot be read.
     """
     _check_options(options)
-    return list(_of_weights(options) if options.weights else _of_predictions(options, manifest))
+    return list(_of_predictions(options, manifest) if options.predictions else _of_model(options))
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    if bool(options.predictions) == (options.weights is not None):
-        found = "both" if options.weights else "neither"
+    given = [name for name in ("predictions", "weights", "model") if getattr(options, name)]
+    if len(given) != 1:
         raise SpurbenchError(
-            f"Expected a file of predictions, or --weights FILE, found {found}. Run: spurbench evaluate --help"
+            f"Expected a file of predictions, or --weights FILE, or --model MODULE:FUNCTION, found"
+            f" {' and '.join(given) or 'none'}. Run: spurbench evaluate --help"
         )
-    kind, strange = ("weights", OF_PREDICTIONS) if options.weights else ("predictions", OF_WEIGHTS)
+    kind, strange = (given[0], OF_PREDICTIONS if given[0] != "predictions" else OF_WEIGHTS)
+    if options.model:
+        strange = (*strange, "arch", "mean", "std")
     for name in strange:
         if getattr(options, name):
             raise SpurbenchError(f"--{name.replace('_', '-')} makes no sense with {kind}. Leave it out.")
-    if options.weights and not options.split:
-        raise SpurbenchError("Expected a split to test the weights on, found none. Give --split.")
+    if kind != "predictions" and not options.split:
+        raise SpurbenchError(f"Expected a split to test the {kind} on, found none. Give --split.")
 
 
 # predictions
@@ -209,12 +213,12 @@ def _validation(options: argparse.Namespace, test: Predictions) -> tuple[list[Pr
 # weights
 
 
-def _of_weights(options: argparse.Namespace) -> Iterator[Subject]:
+def _of_model(options: argparse.Namespace) -> Iterator[Subject]:
     from robustbench_spur.cli.progress import Terminal
     from robustbench_spur.examining import Ask, examine
 
     ask = Ask(
-        options.weights.expanduser(),
+        options.weights and options.weights.expanduser(),
         tuple(options.split),
         arch=options.arch,
         image_size=options.image_size,
@@ -229,9 +233,16 @@ def _of_weights(options: argparse.Namespace) -> Iterator[Subject]:
         device=options.device,
         home=home_of(),
     )
-    for one in examine(ask, Terminal()):
-        about = {"weights": str(options.weights), "split": one.split}
-        yield Subject(f"{options.weights} on {one.split}, test", about, one.measured, one.notes, one.images)
+    if options.model:
+        from robustbench_spur.foreign import examine_model
+
+        found = examine_model(options.model, ask, Terminal())
+    else:
+        found = examine(ask, Terminal())
+    name, kind = (options.model, "model") if options.model else (str(options.weights), "weights")
+    for one in found:
+        about = {kind: name, "split": one.split}
+        yield Subject(f"{name} on {one.split}, test", about, one.measured, one.notes, one.images)
 
 
 # what comes out
