@@ -227,8 +227,14 @@ class Scorer:
         elif not isinstance(patients, Population):
             patients = Population(patients, np.zeros(len(patients), np.int64))
         own = np.searchsorted(patients.patients, predictions.patients)
+
+        def measure(counts: Floats) -> dict[str, Floats]:
+            if metric is None:
+                return evaluator.measure(predictions, counts[:, own])
+            return {metric: evaluator.measure_one(predictions, counts[:, own], metric)}
+
         values = resample(
-            lambda counts: evaluator.measure(predictions, counts[:, own]),
+            measure,
             len(patients.patients),
             self.bootstrap.replicates,
             self.bootstrap.seed,
@@ -241,7 +247,7 @@ class Scorer:
                     f"Expected {self.bootstrap.replicates} values of {one} from evaluator {evaluator.name!r}, found shape"
                     f" {array.shape}."
                 )
-        return values if metric is None else {metric: values[metric]}
+        return values
 
     def score(self, evaluator: Evaluator, predictions: Predictions, name: str) -> dict[str, Estimate]:
         """Every metric with its interval.

@@ -236,6 +236,15 @@ class WorstGroup(Evaluator):
             **two_class_metrics(predictions, counts),
         }
 
+    def measure_one(self, predictions: Predictions, counts: Floats, metric: str) -> Floats:
+        """See :meth:`Evaluator.measure_one`: the worst group alone needs no other metric."""
+        worst = worst_group(predictions)
+        if metric != "worst_group_accuracy" or worst is None:
+            return super().measure_one(predictions, counts, metric)
+        own, counts = predictions.group == worst, check_counts(counts, len(predictions.patients))
+        nobody = np.zeros(int(own.sum()), np.int64)
+        return group_means(predictions.correct[own], predictions.patient[own], nobody, 1, counts)[:, 0]
+
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`; for the mean over groups, the patients of the smallest group."""
         table, worst = group_table(predictions), worst_group(predictions)

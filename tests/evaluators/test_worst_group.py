@@ -38,6 +38,14 @@ def eight_rows() -> Predictions:
 # By hand
 
 
+def test_one_metric_alone_is_the_same_as_among_all() -> None:
+    predictions = reference.random(3)
+    counts = resample_counts(len(predictions.patients), 50, 1)
+    every = WorstGroup().measure(predictions, counts)
+    for metric in ("worst_group_accuracy", "micro_accuracy"):
+        np.testing.assert_array_equal(WorstGroup().measure_one(predictions, counts, metric), every[metric])
+
+
 def test_by_hand() -> None:
     numbers = point(eight_rows())
     assert numbers == pytest.approx(
