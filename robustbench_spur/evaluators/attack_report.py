@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,7 +95,7 @@ class Report:
     def attacked(self) -> Attacked:
         """The subset; after the clean column one for each attack and radius, attack by attack."""
         rows, robust = self.arrays["rows"].astype(np.int64), self.arrays["robust"]
-        right = [self.predictions.correct[rows][:, None], robust.reshape(len(rows), -1) == 1]
+        right = [self.predictions.correct[rows][:, None], robust.reshape(len(rows), math.prod(robust.shape[1:])) == 1]
         return Attacked(self.predictions, rows, np.concatenate(right, axis=1))
 
     def columns(self) -> Iterator[tuple[int, str, str, bool]]:

@@ -14,9 +14,11 @@ the share of predictions that are the class tied to the example's attribute valu
 
     agreement = 1/4 sum over groups (y, a) of the share predicted as the class tied to a
 
-which is 0.5 for a constant, a random and a perfect model, on any set, and 1 for one that reads the attribute.
+which is 0.5 for a constant and a perfect model on any set, about 0.5 for a random one, and 1 for one that reads the attribute.
 
-Blanked images are unlike those of training. A low accuracy may come of that; an agreement far above 0.5 does not.
+Blanked images are unlike those of training. A low accuracy may come of that, and so may a model that calls nearly all of them
+the same: its agreement is then 0.5 whatever it reads, and tells nothing. Scores are no way out: where all else is blanked the
+faintest trace of the attribute orders them, one that never decides included.
 
 Source: the project's own, after Maguolo and Nanni, A Critic Evaluation of Methods for COVID-19 Automatic Detection from
 X-ray Images, Information Fusion 76, 2021 (the centre of radiographs, with most of the lungs, made black). Deviations: there
@@ -41,7 +43,7 @@ from robustbench_spur.evaluators.base import (
     Subject,
 )
 from robustbench_spur.evaluators.blanking import VIEWS, blanked, in_batches, region_of
-from robustbench_spur.evaluators.finding import beyond, in_percent
+from robustbench_spur.evaluators.finding import VERDICTS, beyond, in_percent
 from robustbench_spur.evaluators.scenes import BATCH, means_of, rows_of_blocks, said_of, tie_of, two_by_two
 from robustbench_spur.evaluators.worst_group import ADVICE, distinct_patients, everyone
 from robustbench_spur.parameters import parameter
@@ -49,6 +51,8 @@ from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate, SpurbenchError, finite
 
 HEADLINE = "without:body"
+ONE_CLASS = 0.99
+"""With this share of predictions alike, a model says nothing of the images."""
 NOTABLE = 0.55
 """An agreement with the shortcut that is worth a doubt: 0.5 is none."""
 
@@ -71,7 +75,9 @@ class Regions(Evaluator):
             "in the background; undefined if a declared group has no examples.",
             better="neither",
         ),
-        "shortcut_agreement_without:": Metric("The same with the lesion, or the body, blanked.", better="neither"),
+        "shortcut_agreement_without:": Metric(
+            "That agreement with the lesion, or the body, blanked.", better="neither"
+        ),
         "shortcut_agreement_with_only:": Metric(
             "The same with all but the body, or the lesion, blanked.", better="neither"
         ),
@@ -185,22 +191,26 @@ class Regions(Evaluator):
         }
 
     def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
-        """Whether the background alone gives the tied class away."""
-        groups, name = predictions.groups, "shortcut_agreement_without_body"
-        question, found = f"Does it read {groups.attribute} in the background?", estimates[name]
-        if found.value is None:
-            return [Finding(question, "unknown", f"Cannot be told: {found.reason}.", (name,), "That it does not.")]
-        verdict = beyond(found, NOTABLE)
+        """Whether it answers by the attribute where the lesion is gone, or all of the body."""
+        groups, names = predictions.groups, ("shortcut_agreement_without:lesion", "shortcut_agreement_without_body")
+        question, (lesion, body) = f"Without the lesion, does {groups.attribute} answer?", (estimates[n] for n in names)
+        if lesion.value is None or body.value is None:
+            return [Finding(question, "unknown", f"Cannot be told: {lesion.reason}.", names, "That it does not.")]
+        counts = np.bincount(self._said(predictions)[HEADLINE], minlength=len(groups.classes))
+        mute = counts.max() >= ONE_CLASS * len(predictions)
+        verdict = min((beyond(one, NOTABLE) for one in ((lesion,) if mute else (lesion, body))), key=VERDICTS.index)
         text = (
-            f"With the body blanked, {in_percent(found)} of its predictions are the class that goes with"
-            f" {groups.attribute} in training; 50 % would be chance."
+            f"With the lesion blanked, {in_percent(lesion)} of its predictions are the class that goes with"
+            f" {groups.attribute} in training, with the body blanked {in_percent(body)}; 50 % would be chance."
         )
+        if mute:
+            text += f" It calls the slices without a body {groups.classes[int(counts.argmax())]}, which tells nothing."
         limits = {
-            "problem": "That it does so where a body is to be seen: the blanked image is unlike those of training.",
+            "problem": "That it does so where nothing is blanked: these images are unlike those of training.",
             "doubt": "That the agreement is more than chance.",
-            "no sign": f"That it ignores {groups.attribute}: its traces inside the body were blanked with it.",
+            "no sign": f"That it ignores {groups.attribute} where a lesion is to be seen.",
         }[verdict]
-        return [Finding(question, verdict, text, (name,), limits, "" if verdict == "no sign" else ADVICE)]
+        return [Finding(question, verdict, text, names, limits, "" if verdict == "no sign" else ADVICE)]
 
     def _said(self, predictions: Predictions) -> dict[str, NDArray[np.int64]]:
         """The predicted class of each example in each form, shape (n,), by view."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from sklearn.metrics import balanced_accuracy_score
+from torch import nn
 
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.evaluators.blanking import VIEWS, blanked, grown, in_batches, region_of
@@ -28,6 +29,7 @@ from robustbench_spur.types import SpurbenchError
 from tests.evaluators import reference
 from tests.evaluators.reference import once, predictions_of
 from tests.evaluators.scenery import (
+    AIR,
     GROUPS,
     Looks,
     NoiseLevel,
@@ -191,13 +193,31 @@ def test_agreement_is_one_half_for_perfect_and_constant_models_on_any_set(sizes:
             assert {found[name] for name in AGREEMENTS} == {0.5 + sign * (expected - 0.5)}
 
 
+class Filled(nn.Module):
+    """Says tumour where the air is bright, but only if there is a body."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        score = 4 * (images[:, 0, AIR[0], AIR[1]] - 0.5) - 9 * (images[:, 0, 2, 2] == 0)
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+def test_a_model_that_calls_all_blanked_images_the_same_is_told_so() -> None:
+    """An agreement of one half is then no acquittal; with the lesion alone blanked, the shortcut shows."""
+    predictions = collected(EVALUATOR, toy_subject(Filled(), per_group=10))
+    estimates = Scorer(None, FEW).score(EVALUATOR, predictions, "x")
+    assert estimates["shortcut_agreement_without_body"].value == 0.5
+    assert estimates["shortcut_agreement_without:lesion"].value == 1
+    (finding,) = EVALUATOR.findings(predictions, estimates)
+    assert finding.verdict == "problem" and finding.sentence.endswith("without a body clear, which tells nothing.")
+
+
 # references
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_numbers_are_those_of_scikit_learn(seed: int, last: bool) -> None:
-    """Its balanced accuracy with the group as the class: predictions are made right or wrong by their group."""
+    """Its balanced accuracy with the group as the class, where a prediction is right or another group."""
     predictions = random_views(seed, (1, 2) if last else (0, 3), rows=200, patients=9)
     found, group = numbers(EVALUATOR, predictions), predictions.group
     for column, view in enumerate(VIEWS):
