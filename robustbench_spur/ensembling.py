@@ -24,7 +24,7 @@ SAME = ("ids", "labels", "attributes", "clusters")
 
 
 def members(predictions: Sequence[Predictions]) -> Floats:
-    """Probabilities of each member, shape (members, n, classes); for :func:`~robustbench_spur.evaluators.selective.disagreement`.
+    """Probabilities of each member, shape (members, n, classes), for measures of their disagreement.
 
     Args:
         predictions: of one partition, one for each member.

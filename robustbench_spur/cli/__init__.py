@@ -13,7 +13,7 @@ from robustbench_spur.types import SpurbenchError, nearest
 VERBS = {
     "list": "methods, splits and evaluators, and whether they are in order",
     "describe": "what a method, split or evaluator is, needs and can be set to",
-    "check": "whether a method keeps to what is asked of every method",
+    "check": "whether a method or an evaluator keeps to what is asked of all",
     "run": "methods against splits; what is done already is not done again",
     "tune": "search settings on validation, by rules that are told; the test set is read once",
     "status": "what is done, failed, stale or missing on the board",

@@ -1,4 +1,4 @@
-"""``spurbench check``: does a method keep to what is asked of every method?"""
+"""``spurbench check``: does a method or an evaluator keep to what is asked of all?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ INDENT = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("method", nargs="+", metavar="METHOD|FILE", help="name of a method, or a file with one")
+    parser.add_argument(
+        "method", nargs="+", metavar="NAME|FILE", help="of a method or an evaluator, or a file with some"
+    )
     add_json(parser)
 
 

@@ -35,7 +35,7 @@ HEAVY = (
 def docstring(plugin: Plugin, evaluator: type[Any]) -> str:
     """The module's docstring: a first paragraph in whole sentences, and where the definition comes from."""
     doc = plugin.source.doc if plugin.source else ""
-    if not doc.split("\n\n")[0].strip().endswith((".", ":")):
+    if not doc.split("\n\n")[0].strip().endswith((".", ":", "?")):
         return "Expected a first paragraph that ends with a full stop. Say in a sentence what is measured."
     if not re.search(r"^Sources?: \S+", doc, re.MULTILINE):
         return (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from robustbench_spur.conformance import stated
+from robustbench_spur.conformance import evaluator_measures, evaluator_stated, stated
 from robustbench_spur.conformance.behaviour import examine
 from robustbench_spur.conformance.report import Check, Ledger, Report
 from robustbench_spur.conformance.runs import Lab, place_of, same_threads
@@ -15,31 +16,49 @@ from robustbench_spur.request import in_a_line
 from robustbench_spur.types import SpurbenchError
 
 LOADED = "it can be loaded"
+MEASURES = "it measures"
+ASKED: dict[str, dict[str, Callable[[Plugin, type[Any]], str]]] = {
+    "method": {
+        "docstring": stated.docstring,
+        "summary, source, version and needs": stated.literals,
+        "settings": stated.settings,
+        "bad values of settings": stated.bad_values,
+    },
+    "evaluator": {
+        "docstring": evaluator_stated.docstring,
+        "summary, source, version and partitions": evaluator_stated.literals,
+        "metrics": evaluator_stated.metrics,
+        "settings": evaluator_stated.settings,
+        "bad values of settings": evaluator_stated.bad_values,
+        "heavy libraries are imported where they are used": evaluator_stated.light,
+    },
+}
+"""What is asked of what a file states, by kind of plugin."""
 
 
 def check(what: str | Path) -> Report:
-    """Check one method.
+    """Check one method or evaluator.
 
     Args:
-        what: name of an installed method, or path of a file with one.
+        what: its name where it is installed, or path of a file with one.
 
     Returns:
         What was found; ``report.passed`` says whether nothing failed.
 
     Raises:
-        SpurbenchError: no such method, or a file that cannot be read, or one with none or with several.
+        SpurbenchError: nothing of that name, or a file that cannot be read, or one with none or with several.
     """
     plugins, files = _find([what])
     if len(plugins) != 1:
-        raise SpurbenchError(f"Expected one method in {what}, found {len(plugins)}. Use check_all.")
+        raise SpurbenchError(f"Expected one method or evaluator in {what}, found {len(plugins)}. Use check_all.")
     return _report(plugins[0], files)
 
 
 def check_all(what: Sequence[str | Path]) -> list[Report]:
-    """Check several methods, by name or by file; all of a file with several.
+    """Check several methods and evaluators, by name or by file; all of a file with several.
 
     Raises:
-        SpurbenchError: no such method, or a file that cannot be read, or one without any.
+        SpurbenchError: nothing of that name, or a file that cannot be read, or one without any.
     """
     plugins, files = _find(what)
     return [_report(plugin, files) for plugin in plugins]
@@ -50,12 +69,12 @@ def _find(what: Sequence[str | Path]) -> tuple[list[Plugin], tuple[Path, ...]]:
     files = tuple(Path(one).expanduser() for one in what if _is_file(one))
     for file in files:
         if not file.is_file():
-            raise SpurbenchError(f"Expected a file with a method at {file}, found none. Check the path.")
+            raise SpurbenchError(f"Expected a file with a method or evaluator at {file}, found none. Check the path.")
     registry = Registry(files)
-    found: dict[str, Plugin] = {}
+    found: dict[tuple[str, str], Plugin] = {}
     for one in what:
         plugins = _in_file(Path(one).expanduser(), registry) if _is_file(one) else [_named(str(one), registry)]
-        found |= {plugin.name: plugin for plugin in plugins}
+        found |= {(plugin.kind, plugin.name): plugin for plugin in plugins}
     for plugin in found.values():
         if plugin.source is None:
             raise SpurbenchError(plugin.reason if plugin.rivals else f"{plugin.where} is broken: {plugin.reason}.")
@@ -67,9 +86,12 @@ def _is_file(what: str | Path) -> bool:
 
 
 def _named(name: str, registry: Registry) -> Plugin:
-    for kind in ("evaluator", "dataset"):
-        if any(one.name == name for one in registry.entries(kind)):
-            raise SpurbenchError(f"Expected a method, found the {kind} {name!r}. Only methods can be checked so far.")
+    if any(one.name == name for one in registry.entries("evaluator")):
+        return registry.find("evaluator", name)
+    if any(one.name == name for one in registry.entries("dataset")):
+        raise SpurbenchError(
+            f"Expected a method or an evaluator, found the dataset {name!r}. Run: spurbench data check {name}"
+        )
     return registry.find("method", name)
 
 
@@ -81,33 +103,35 @@ def _in_file(path: Path, registry: Registry) -> list[Plugin]:
             if any(one.path is not None and one.path.resolve() == path.resolve() for one in (entry, *entry.rivals))
         ]
 
-    found, others = of("method"), [kind for kind in ("evaluator", "dataset") if of(kind)]
+    unread = [one for one in of("method") if one.source is None]
+    found = unread or [*of("method"), *of("evaluator")]
     if not found:
-        hint = f" It has {' and '.join(f'{kind}s' for kind in others)}: only methods can be checked so far."
-        raise SpurbenchError(f"Expected a method in {path}, found none.{hint if others else ''}")
+        hint = " It has datasets: spurbench data check examines their data." if of("dataset") else ""
+        raise SpurbenchError(f"Expected a method or an evaluator in {path}, found none.{hint}")
     return found
 
 
 def _report(plugin: Plugin, files: tuple[Path, ...]) -> Report:
     ledger = Ledger()
     try:
-        method = plugin.load()
+        loaded = plugin.load()
     except SpurbenchError as error:
         cause = error.__cause__
         fault = f"{in_a_line(cause)} ({place_of(cause, plugin)})" if cause is not None else str(error)
         return Report(plugin.name, plugin.where, (Check(LOADED, "failed", fault, round(ledger.lap(), 3)),))
     ledger.note(LOADED)
-    asked = {
-        "docstring": stated.docstring,
-        "summary, source, version and needs": stated.literals,
-        "settings": stated.settings,
-        "bad values of settings": stated.bad_values,
-    }
+    asked = ASKED[plugin.kind]
     for name, find in asked.items():
         try:
-            ledger.note(name, find(plugin, method))
+            ledger.note(name, find(plugin, loaded))
         except Exception as error:  # other people's settings classes
             ledger.note(name, f"{in_a_line(error)} ({place_of(error, plugin)})")
+    if plugin.kind == "evaluator":
+        if loaded.collects:
+            ledger.note(MEASURES, "it collects of a model: its own tests must say how it measures", "skipped")
+        else:
+            evaluator_measures.examine(plugin, loaded(), evaluator_measures.cases_of_predictions(), ledger)
+        return Report(plugin.name, plugin.where, tuple(ledger.checks))
     with same_threads(), tempfile.TemporaryDirectory(prefix="spurbench-check-") as folder:
         examine(Lab(plugin, files, Path(folder)), ledger)
     return Report(plugin.name, plugin.where, tuple(ledger.checks))

@@ -120,6 +120,7 @@ class Evaluator:
         reads: other partitions that :meth:`collect` looks at, such as the training set for a probe.
         requires: what the data set must be able to render, by the names of :meth:`Dataset.scenes`. Where it cannot, or lacks a
             partition of ``reads``, the evaluator is left out, and the record says why.
+        keeps: metrics that keep something of all patients under resampling, such as the edges of their bins, by name or family.
         costly: whether it takes minutes rather than seconds: an audit then leaves it out unless it is asked for.
     """
 
@@ -132,6 +133,7 @@ class Evaluator:
     partitions: ClassVar[tuple[str, ...]] = ("test",)
     reads: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
     costly: ClassVar[bool] = False
     Parameters: ClassVar[type[EvaluatorParameters]] = EvaluatorParameters
 

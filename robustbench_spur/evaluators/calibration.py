@@ -75,6 +75,20 @@ class Calibration(Evaluator):
     summary = "calibration: expected calibration errors, debiased too, log loss, and the Brier score with its parts"
     source = "Guo et al., ICML 2017, equation 3; Kumar et al., NeurIPS 2019; Brier 1950; Stephenson et al., 2008"
     partitions = ("validation", "test")
+    keeps = (
+        "ece_mass",
+        "ece_mass_at:",
+        "ece_positive_mass",
+        "ece_positive_mass_at:",
+        "ece_classwise_mass",
+        "ece_classwise_mass_at:",
+        "ece_debiased",
+        "ece_debiased_at:",
+        "ece_gap",
+        "ece_debiased_gap",
+        "nll_gap",
+        "brier_gap",
+    )
     metrics: ClassVar[Mapping[str, Metric]] = {
         "ece": Metric(
             "Top-label expected calibration error: mean over examples of the absolute gap between mean confidence and "

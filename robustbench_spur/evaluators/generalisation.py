@@ -88,7 +88,7 @@ class Generalisation(Evaluator):
     name = "generalisation"
     version = 1
     summary = "validation accuracy minus test accuracy: of all examples, of the worst group, and of every group"
-    source = ""
+    source = "a difference of accuracies, defined in its file"
     reads = ("validation",)
     collects = ("generalisation_right", "generalisation_examples", "generalisation_declared")
     metrics: ClassVar[Mapping[str, Metric]] = {

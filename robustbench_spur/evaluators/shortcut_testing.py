@@ -1,7 +1,9 @@
 """Shortcut testing: do networks that encode the attribute more treat its values less alike?
 
 Small networks are trained on the model's frozen features to tell the label, with a second branch that asks them to encode the
-attribute more or less, to a degree that varies over a grid. Of each network is measured
+attribute more or less, to a degree that varies over a grid.
+
+Of each network is measured
 
     encoding E     AUROC of a fresh linear probe for the attribute on its code
     unfairness F   equalised odds: half the range over attribute values of the false positive rate, plus half that of the true
@@ -103,7 +105,7 @@ class ShortcutTesting(Evaluator):
         seeds: int = parameter(5, "networks at each scaling", at_least=1, at_most=100)
         steps: int = parameter(600, "of Adam for each network", at_least=1)
         batch_size: int = parameter(256, "examples per step", at_least=2)
-        learning_rate: float = parameter(1e-3, "step size", above=0)
+        learning_rate: float = parameter(1e-3, "step size of the optimiser", above=0)
         branch_rate: float = parameter(5.0, "step size of the attribute's branch, in units of learning_rate", above=0)
         attribute_weight: float = parameter(0.75, "weight of the attribute's loss where the scaling is not 0", above=0)
         hidden: int = parameter(32, "width of the hidden layers", at_least=1)

@@ -135,14 +135,13 @@ def test_a_file_with_several_methods(draft: Any) -> None:
     other = TOP[TOP.index("class Draft(") :].replace("class Draft", "class Other").replace('"draft"', '"other"')
     path = draft(f"{TOP}\n\n{other}")
     assert [report.method for report in check_all([path])] == ["draft", "other"]
-    with pytest.raises(SpurbenchError, match=r"Expected one method in .*, found 2\. Use check_all"):
+    with pytest.raises(SpurbenchError, match=r"Expected one method or evaluator in .*, found 2\. Use check_all"):
         check(path)
 
 
 def test_what_cannot_be_checked(draft: Any) -> None:
-    with pytest.raises(SpurbenchError, match="It has evaluators: only methods can be checked so far"):
-        check(draft(EVALUATOR, "other.py"))
-    with pytest.raises(SpurbenchError, match="Expected a method, found the dataset 'phantom'"):
+    assert by_status(check(draft(EVALUATOR, "other.py")))
+    with pytest.raises(SpurbenchError, match="Expected a method or an evaluator, found the dataset 'phantom'"):
         check("phantom")
     with pytest.raises(SpurbenchError, match=r"nothing\.py is broken: no class in it states a name"):
         check(draft("x = 1\n", "nothing.py"))
@@ -176,7 +175,7 @@ def test_the_command_finds_faults(spurbench: Any, draft: Any) -> None:
     ("name", "message"),
     [
         ("emr", "Unknown method 'emr'. Did you mean 'erm'"),
-        ("worst_group", "found the evaluator 'worst_group'"),
+        ("phantom", "found the dataset 'phantom'"),
         ("./nowhere.py", "found none. Check the path"),
     ],
 )

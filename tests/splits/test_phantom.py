@@ -248,8 +248,8 @@ def test_every_scene_that_is_offered_is_rendered(split: str) -> None:
 def test_swapping_the_attribute_twice_gives_the_slice_back(split: str, column: str) -> None:
     """The counterfactual is what the row with the other attribute would be, whose own counterfactual is the slice."""
     partition = SMALL.table(split, 0.95).partitions["test"]
-    flipped = {"field_strength": lambda tesla: np.where(tesla == 1.5, 3.0, 1.5), "rotated": lambda turned: ~turned}
-    extra = {**partition.extra, column: flipped[column](partition.extra[column])}
+    mine = partition.extra[column]
+    extra = {**partition.extra, column: ~mine if column == "rotated" else np.where(mine == 1.5, 3.0, 1.5)}
     other = Partition(partition.ids, partition.labels, 1 - partition.attributes, partition.clusters, extra)
     images, swapped = (joined(SMALL.pixels(split, rows, 64)) for rows in (partition, other))
     assert (joined(SMALL.scene("counterfactual", split, partition, 64)) == swapped).all()
@@ -265,8 +265,9 @@ def test_the_body_is_where_no_air_is() -> None:
     air = masks == 0
     assert 0.3 < air.mean() < 0.7 and not air[:, :, 40:56, 20:44].any() and air[:, :, :3, :3].all()
     for image, outside in zip(images.astype(float), air, strict=True):
-        corner = image[:, :6, :12].mean()
-        assert image[outside].mean() == pytest.approx(corner, rel=0.15)
+        corner = np.concatenate([image[:, :6, :12], image[:, :6, -12:]]).mean()
+        # 144 pixels of Rayleigh noise: their mean has a standard error of 4 %
+        assert image[outside].mean() == pytest.approx(corner, rel=0.2)
         assert image[~outside].mean() > 1.5 * corner
     assert (masks >= lesion - 1e-3).all()
     other = joined(DEFAULT.counterfactual("field", partition, 64)).astype(float)
