@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from robustbench_spur.home import Home
 from robustbench_spur.types import SpurbenchError
 from tests.records import SPLIT, Laboratory, drawn, make_manifest
 
+MANY: dict[str, Any] = {"bootstrap": {"replicates": 2000, "seed": 7, "confidence": 0.95}}
+"""As many resamplings as differences of few patients take, corrected for several comparisons."""
 HARD, EASY = (drawn((accuracy,) * 4, patients=12, slices=6, seed=4) for accuracy in (0.4, 0.95))
 
 
@@ -28,7 +31,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Runs the verb on the board of :func:`make_manifest`, and gives what it printed."""
     place = tmp_path / "boards" / "t1"
     place.mkdir(parents=True)
-    (place / "board.json").write_text(make_manifest().model_dump_json())
+    (place / "board.json").write_text(make_manifest(**MANY).model_dump_json())
     monkeypatch.setattr(manifests, "boards_folder", lambda: tmp_path / "boards")
     monkeypatch.setenv("COLUMNS", "80")
     parser = Parser(prog="spurbench compare")

@@ -17,6 +17,8 @@ from robustbench_spur.types import SpurbenchError
 from tests.records import SPLIT, Laboratory, Mask, drawn, make_identity, make_manifest, make_predictions
 
 OTHER = "phantom/field@1.0"
+MANY: dict[str, Any] = {"bootstrap": {"replicates": 2000, "seed": 7, "confidence": 0.95}}
+"""As many resamplings as differences of few patients take, corrected for several comparisons."""
 HARD = drawn((0.7, 0.4, 0.7, 0.7), patients=12, slices=8, seed=2)
 
 
@@ -35,7 +37,7 @@ def lab(home: Home) -> Laboratory:
 def table(
     lab: Laboratory, *methods: str, splits: tuple[str, ...] = (), metrics: tuple[str, ...] = ()
 ) -> list[Difference]:
-    return Comparison(lab.home, make_manifest()).table(methods, splits, metrics)
+    return Comparison(lab.home, make_manifest(**MANY)).table(methods, splits, metrics)
 
 
 def on(split: str, name: str) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def on(split: str, name: str) -> dict[str, Any]:
 
 def resampled(mask: Mask) -> Any:
     """Accuracy of the group that is worst on all patients under each resampling, patient by patient."""
-    told, manifest = make_predictions(mask), make_manifest()
+    told, manifest = make_predictions(mask), make_manifest(**MANY)
     strata = np.repeat(np.arange(4), 12)
     counts = resample_counts(48, manifest.bootstrap.replicates, manifest.bootstrap.seed, strata)
     worst = told.group == mask.reshape(4, -1).mean(axis=1).argmin()
@@ -68,7 +70,7 @@ def test_a_difference_is_paired_over_patients_and_averaged_over_seeds(lab: Labor
     assert found.difference.value == pytest.approx(by_seed.mean())
     low, high = np.quantile(spread, [tail, 1 - tail])
     assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
-    assert found.p == pytest.approx(2 * contracted(1 / 201, 12))
+    assert found.p == pytest.approx(2 * contracted(1 / 2001, 12))
     assert found.sd == pytest.approx(by_seed.std(ddof=1))
     reach = math.hypot(by_seed.mean() - low, 12.7062 * by_seed.std(ddof=1) / math.sqrt(2))
     assert found.joint.low == pytest.approx(by_seed.mean() - reach, rel=1e-4)
@@ -164,7 +166,7 @@ def test_a_method_without_records_says_how_to_make_them(lab: Laboratory) -> None
     ):
         table(lab, "erm", "dfr", splits=(SPLIT,))
     with pytest.raises(
-        SpurbenchError, match="No split has records of all of erm, dfr. Run: spurbench run --method erm dfr"
+        SpurbenchError, match=r"No split has records of all of erm, dfr\. Run: spurbench run --method erm dfr"
     ):
         table(lab, "erm", "dfr")
     lab.add("dfr", status="failed", reason="out of memory")
@@ -193,7 +195,7 @@ def test_several_configurations_none_of_them_the_boards_are_refused(lab: Laborat
         lab.add(
             "dfr", test=HARD, identity=make_identity("dfr", network={"image_size": size}), off_board=("image_size",)
         )
-    with pytest.raises(SpurbenchError, match="Expected one configuration of dfr on .*, found 2"):
+    with pytest.raises(SpurbenchError, match=r"Expected one configuration of dfr on .*, found 2"):
         table(lab, "erm", "dfr")
     lab.add("dfr", test=HARD)
     assert table(lab, "erm", "dfr")[0].remark == ""
@@ -219,7 +221,7 @@ def test_a_row_off_the_board_is_compared_with_a_remark(lab: Laboratory) -> None:
     ],
 )
 def test_metrics_have_names(home: Home, text: str, expected: tuple[str, ...]) -> None:
-    manifest = make_manifest()
+    manifest = make_manifest(**MANY)
     found = quantity(text, manifest, Comparison(home, manifest).evaluators)
     assert (found.evaluator.name, found.metric, found.partition) == expected
 
@@ -234,7 +236,7 @@ def test_metrics_have_names(home: Home, text: str, expected: tuple[str, ...]) ->
     ],
 )
 def test_metrics_that_are_not_there(home: Home, text: str, expected: str) -> None:
-    manifest = make_manifest()
+    manifest = make_manifest(**MANY)
     with pytest.raises(SpurbenchError, match=expected):
         quantity(text, manifest, Comparison(home, manifest).evaluators)
 
@@ -242,7 +244,9 @@ def test_metrics_that_are_not_there(home: Home, text: str, expected: str) -> Non
 def test_a_member_that_is_not_there_is_named(lab: Laboratory) -> None:
     lab.add("erm", test=HARD)
     lab.add("dfr", test=HARD)
-    with pytest.raises(SpurbenchError, match="Unknown metric 'group_accuracy:no@c'. Did you mean 'group_accuracy:no@"):
+    with pytest.raises(
+        SpurbenchError, match=r"Unknown metric 'group_accuracy:no@c'\. Did you mean 'group_accuracy:no@"
+    ):
         table(lab, "erm", "dfr", metrics=("group_accuracy:no@c",))
 
 
