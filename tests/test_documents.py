@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from robustbench_spur.cli import make_parser
+from robustbench_spur.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 
 
 def blocks(document: Path) -> list[str]:
@@ -49,3 +50,9 @@ def test_the_page_of_methods_is_what_their_files_state() -> None:
     catalogue = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(catalogue)
     assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == catalogue.page()
+
+
+def test_every_evaluator_is_in_the_index_of_measures() -> None:
+    index = (ROOT / "docs" / "measures" / "README.md").read_text(encoding="utf-8")
+    names = {plugin.name for plugin in Registry().entries("evaluator")}
+    assert {name for name in names if f"| `{name}` |" not in index} == set()
