@@ -5,8 +5,9 @@ All shares are in [0, 1] and are labelled in per cent.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from robustbench_spur.page.geometry import WIDTH, Chart, Scale, Series, domain
@@ -40,13 +41,19 @@ def axes(chart: Chart, span: tuple[float, float], ticks: Mapping[float, str], up
     chart.text(left - 34, (up.start + up.stop) / 2, chart.titles[1], "axis", "middle", turn=-90)
 
 
-def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y_title: str) -> Chart:
+def scatter(
+    points: Sequence[tuple[Series, Estimate, Estimate]],
+    x_title: str,
+    y_title: str,
+    named: Collection[str] | None = None,
+) -> Chart:
     """One estimate against another, with interval bars and labels that keep clear of each other.
 
     Args:
         points: of each series the estimate on x, and on y.
         x_title: what x is.
         y_title: what y is.
+        named: the series that have bars and a label; all where None.
     """
     chart = Chart("scatter", (f"{x_title}, %", f"{y_title}, %"), WIDTH, 330)
     chart.head = ("method", *reversed(chart.titles))
@@ -60,15 +67,22 @@ def scatter(points: Sequence[tuple[Series, Estimate, Estimate]], x_title: str, y
     chart.line([(across(start), up(start)), (across(1), up(1))], "guide")
     centres = [(across(float(x.value or 0)), up(float(y.value or 0))) for _, x, y in shown]
     bars: list[Box] = []
-    for (series, x, y), (cx, cy) in zip(shown, centres, strict=True):
+    full = [named is None or series.name in named for series, _, _ in shown]
+    for (series, x, y), (cx, cy) in itertools.compress(zip(shown, centres, strict=True), full):
         chart.line([(across(end), cy) for end in _ends(x)], "bar", series)
         chart.line([(cx, up(end)) for end in _ends(y)], "bar", series)
         bars += [(across(x.low), cy - 1, across(x.high), cy + 1)] if x.low is not None and x.high is not None else []
         bars += [(cx - 1, up(y.high), cx + 1, up(y.low))] if y.low is not None and y.high is not None else []
-    for (series, x, y), at in zip(shown, centres, strict=True):
-        chart.marker(at, series, tip=f"{series.name}: {y_title} {in_words(y)}, {x_title} {in_words(x)}")
-    names = [shortened(series.name) for series, _, _ in shown]
-    name_points(chart, centres, names, bars, (across.start + 2, up.stop, WIDTH - 2, up.start - 2))
+    for (series, x, y), place in zip(shown, centres, strict=True):
+        chart.marker(place, series, tip=f"{series.name}: {y_title} {in_words(y)}, {x_title} {in_words(x)}")
+    names = [shortened(series.name) for series, _, _ in itertools.compress(shown, full)]
+    name_points(
+        chart,
+        list(itertools.compress(centres, full)),
+        names,
+        bars,
+        (across.start + 2, up.stop, WIDTH - 2, up.start - 2),
+    )
     return chart
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import Line
 from robustbench_spur.record import Record, SplitPart
 from robustbench_spur.types import Estimate
+
+ROOM = 14
+"""Rows that a plot has room for."""
 
 
 def charts_of(words: Glossary, lines: list[Line], part: SplitPart | None) -> list[Chart]:
@@ -25,23 +29,50 @@ def charts_of(words: Glossary, lines: list[Line], part: SplitPart | None) -> lis
     lines = [line for line in lines if line.row.values]
     if not lines or part is None:
         return []
-    drawn = [
-        scatter_chart(words, lines),
-        group_chart(words, lines, part),
-        *(curve_chart(words, column, lines) for column in words.columns),
-    ]
-    return [chart for chart in drawn if chart]
+    some = featured(lines, words.manifest.baseline)
+    drawn = [group_chart(words, some, part), *(curve_chart(words, column, some) for column in words.columns)]
+    charts = [chart for chart in drawn if chart]
+    for chart in charts if len(some) < len(lines) else ():
+        chart.missing.append(f"{len(lines) - len(some)} more rows, for want of room; the table above has them")
+    scattered = scatter_chart(words, lines, some)
+    return [*([scattered] if scattered else []), *charts]
 
 
-def scatter_chart(words: Glossary, lines: list[Line]) -> Chart | None:
-    """The ranking column against the average of the same evaluator and partition; None where there is no average."""
+def featured(lines: list[Line], baseline: str, most: int = ROOM) -> list[Line]:
+    """The lines that plots have room for, in their order: the baseline, and the first of every track in turn.
+
+    Args:
+        lines: of a table, the best of each track first.
+        baseline: name of a method.
+        most: number of lines.
+    """
+    if len(lines) <= most:
+        return lines
+    chosen = {id(line) for line in lines if line.row.first.method.name == baseline}
+    tracks: dict[str, list[Line]] = {}
+    for line in lines:
+        if id(line) not in chosen:
+            tracks.setdefault(line.row.first.track, []).append(line)
+    for turn in itertools.zip_longest(*tracks.values()):
+        for line in turn:
+            if line is not None and len(chosen) < most:
+                chosen.add(id(line))
+    return [line for line in lines if id(line) in chosen]
+
+
+def scatter_chart(words: Glossary, lines: list[Line], named: list[Line]) -> Chart | None:
+    """The ranking column against the average of the same evaluator and partition; None where there is no average.
+
+    Only some are named, and have bars: all others are markers.
+    """
     ranking = words.ranking
     alike = [c for c in words.manifest.columns if c.metric and c.better == "higher" and c is not ranking]
     average = next((c for c in alike if (c.evaluator, c.partition) == (ranking.evaluator, ranking.partition)), None)
     if average is None:
         return None
     points = [(line.series, line.row.values[average.name], line.row.values[ranking.name]) for line in lines]
-    return scatter(points, words.heading(average), words.heading(ranking))
+    names = {line.series.name for line in named}
+    return scatter(points, words.heading(average), words.heading(ranking), names)
 
 
 def group_chart(words: Glossary, lines: list[Line], part: SplitPart) -> Chart | None:
@@ -99,8 +130,9 @@ def sweep_chart(words: Glossary, sections: Mapping[float, list[Line]]) -> Chart 
 
 def panels_of(words: Glossary, lines: list[Line]) -> tuple[list[Chart], str]:
     """A reliability diagram per method, its seeds pooled, and which seeds these are: of the first column that has any."""
+    some = featured(lines, words.manifest.baseline)
     for place, column in enumerate(words.columns):
-        drawn = [panel for line in lines if (panel := reliability_panel(words.heading(column), line, place))]
+        drawn = [panel for line in some if (panel := reliability_panel(words.heading(column), line, place))]
         if drawn:
             seeds = {seed for _, own in drawn for seed in own}
             return [chart for chart, _ in drawn], ", ".join(map(str, sorted(seeds)))
