@@ -159,7 +159,8 @@ def named_group(cohort: Cohort, accuracy: Sequence[float], times: int, seed: int
         tallies["patients resampled"].add(ours.low, ours.high, accuracy[0])
         tallies["the same, plain quantiles"].add(*percentile(spread[:, 0]), accuracy[0])
         tallies["slices taken as independent"].add(*naive(found[0], slices), accuracy[0])
-        effect.append(spread[:, 0].var() / (found[0] * (1 - found[0]) / slices))
+        if 0 < found[0] < 1:
+            effect.append(spread[:, 0].var() / (found[0] * (1 - found[0]) / slices))
     for name, tally in tallies.items():
         what = f"group of {cohort.patients[0]} patients, {100 * accuracy[0]:.0f} % right"
         yield f"| {what}, design effect {np.mean(effect):.1f} | {name} | {tally.cells()} |"

@@ -35,6 +35,9 @@ from robustbench_spur.types import Estimate, SpurbenchError, finite, nearest
 Floats = NDArray[np.float64]
 CHANGE = Metric("difference between two methods", low=-math.inf, high=math.inf)
 
+MOST_REPLICATES = 20_000
+"""Most resamplings that are drawn for p values: with a handful of patients no number resolves a table of many pairs."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -183,7 +186,7 @@ class Comparison:
         latest = Latest(records)
         made = (make_row(own, manifest, latest) for own in newest(records, manifest).values())
         self.rows = [row for row in made if row is not None]
-        self._kept: dict[tuple[str, str, int], Measurement] = {}
+        self._kept: dict[tuple[str, str, int, int], Measurement] = {}
 
     def splits(self, methods: Sequence[str]) -> list[str]:
         """The splits on which all of the methods have been measured, in the board's order.
@@ -247,22 +250,21 @@ class Comparison:
             (self.row(a, on), self.row(b, on)) for on in splits or self.splits(names) for a, b in combinations(names, 2)
         ]
         pairs = [(one, what) for one in rows for what in wanted]
-        # twice what the correction takes: few patients make p values larger
-        count = max(self.manifest.bootstrap.replicates, 2 * replicates_to_test(len(pairs), self.manifest.alpha))
-        found = [self._difference(*one, what, count) for one, what in pairs]
+        found = [self._difference(*one, what, len(pairs)) for one, what in pairs]
         corrected = holm([p for _, p in found]).tolist()
         return [self._judged(one, p, adjusted) for (one, p), adjusted in zip(found, corrected, strict=True)]
 
-    def _difference(self, one: Row, two: Row, what: Quantity, count: int) -> tuple[Difference, float]:
-        """A pair before its p value is corrected, and that p value."""
-        seeds = _shared_seeds(one, two)
+    def _difference(self, one: Row, two: Row, what: Quantity, tests: int) -> tuple[Difference, float]:
+        """A pair before its p value is corrected for so many tests, and that p value."""
+        seeds, count = _shared_seeds(one, two), self.manifest.bootstrap.replicates
         sides = [[self._measured(row, seed, what, count) for seed in seeds] for row in (one, two)]
         values = np.array([[of.value for of in side] for side in sides])
-        spread = np.array([[of.spread for of in side] for side in sides])
-        change, spread = values[0] - values[1], spread[0] - spread[1]
-        interval = spread[:, : self.manifest.bootstrap.replicates]
         fewest = min((of.support for side in sides for of in side if of.support is not None), default=None)
-        over = across_seeds(CHANGE, change, interval, self.manifest.bootstrap.confidence, patients=fewest)
+        spread = self._spread(one, two, what, count)
+        over = across_seeds(CHANGE, values[0] - values[1], spread, self.manifest.bootstrap.confidence, patients=fewest)
+        needed = min(replicates_to_test(tests, self.manifest.alpha, fewest), MOST_REPLICATES)
+        if needed > count:
+            spread = self._spread(one, two, what, needed)
         remarks = [f"{row.first.method.name}: {row.reason}" for row in (one, two) if row.reason]
         found = Difference(
             split=one.split,
@@ -283,6 +285,12 @@ class Comparison:
         defined = over.mean.value is not None
         return found, paired_p_value(spread.mean(axis=0), patients=fewest) if defined else math.nan
 
+    def _spread(self, one: Row, two: Row, what: Quantity, count: int) -> Floats:
+        """Replicates of the difference, shape (seeds, count)."""
+        seeds = _shared_seeds(one, two)
+        of_one, of_two = ([self._measured(row, seed, what, count).spread for seed in seeds] for row in (one, two))
+        return np.array(of_one) - np.array(of_two)
+
     def _judged(self, found: Difference, p: float, corrected: float) -> Difference:
         """The pair with its p values, and which method is better."""
         better, change = quantity(found.metric, self.manifest, self.evaluators).better, found.difference.value
@@ -293,7 +301,7 @@ class Comparison:
 
     def _measured(self, row: Row, seed: int, what: Quantity, count: int) -> Measurement:
         """Value and replicates of a seed: those of the test patients, or the mean over the folds of a protocol."""
-        key = (row.first.identity.configuration, what.name, seed)
+        key = (row.first.identity.configuration, what.name, seed, count)
         if key not in self._kept:
             records = [record for record in row.measured if record.seed == seed]
             parts = [self._predictions(record, what) for record in records]

@@ -5,10 +5,12 @@ its own, a share of right answers is a plain proportion, and has Wilson's. What 
 was wrong) has the exact bound. ``benchmarks/coverage.py`` counts how often each contains the truth.
 
 Source: E. B. Wilson, JASA 22, 1927 (a proportion); C. Clopper and E. Pearson, Biometrika 26, 1934 (exact bounds);
-T. Hesterberg, The American Statistician 69, 2015, section 4.2 (the expanded percentile interval); R. Berger, Technometrics
+B. Efron, JASA 82, 1987 (skewness, equations 2.3 and 4.4); T. Hesterberg, The American Statistician 69, 2015, section 4.2
+(the expanded percentile interval); R. Berger, Technometrics
 24, 1982 (intersection-union, the lower end of a minimum); W. Howe, JASA 69, 1974 and G. Zou and A. Donner, Statistics in
 Medicine 27, 2008 (the interval of a sum from those of its parts).
-Deviations: how the error is shared between the ends of a minimum is ours; see :func:`minimum`.
+Deviations: Efron's bias constant is set to his acceleration, as it is for a mean, and both are a sixth of the skewness of
+the resampled values; how the error is shared between the ends of a minimum is ours: see :func:`minimum`.
 """
 
 from __future__ import annotations
@@ -80,6 +82,37 @@ def expanded(tail: float, patients: int | None) -> float:
     return NORMAL.cdf(math.sqrt(patients / (patients - 1)) * float(stdtrit(patients - 1, tail)))
 
 
+def adjusted(tails: Ends, patients: int | None, replicates: NDArray[Any]) -> Ends:
+    """Which quantiles of resampled values bound with these errors.
+
+    For few patients they lie further out (:func:`expanded`), and of a skewed distribution further on its long side: where
+    nearly everybody is right, one patient more who is wrong would cost more than one fewer would gain.
+
+    Args:
+        tails: error below the interval and above it.
+        patients: number behind the value; None leaves the quantiles as they are.
+        replicates: shape (resamples,), finite and not all equal.
+
+    Returns:
+        The lower and the upper quantile, each in [0, 1].
+
+    >>> skewed = np.linspace(0, 1, 1001) ** 2
+    >>> [round(float(end), 3) for end in adjusted((0.025, 0.025), 50, skewed)]
+    [0.068, 0.998]
+    """
+    if patients is None or patients < 2:
+        return tails[0], 1 - tails[1]
+    centred = replicates - replicates.mean()
+    pull = float((centred**3).mean() / (centred**2).mean() ** 1.5) / 6
+    ends = []
+    for sign, tail in zip((-1, 1), tails, strict=True):
+        outside = expanded(tail, patients)
+        shifted = pull - sign * NORMAL.inv_cdf(outside) if outside > 0 else sign * math.inf
+        scale = 1 - pull * shifted
+        ends.append(NORMAL.cdf(pull + shifted / scale) if scale > 0 and outside > 0 else (1 + sign) / 2)
+    return ends[0], ends[1]
+
+
 def contracted(tail: float, patients: int | None) -> float:
     """The error of a bound at the quantile ``tail`` of resampled values for so few patients: undoes :func:`expanded`.
 
@@ -108,7 +141,8 @@ def estimate(
 
     A percentile interval is [q_low, q_high] of the replicates. A basic interval, [2 point - q_high, 2 point - q_low],
     takes away the upward bias of statistics such as ECE; it may therefore lie below the value. Both are clipped to
-    the metric's range, and made wider for few patients: see :func:`expanded`. Where no replicate differs (every patient
+    the metric's range. Where ``patients`` is known, the quantiles allow for their number and for skewness: see
+    :func:`adjusted`. Where no replicate differs (every patient
     right, say), the bootstrap knows no interval: if ``patients`` is given and the value is an end of the metric's range,
     the exact (Clopper-Pearson) bound for as many patients that are all alike is given, and otherwise none.
 
@@ -160,11 +194,11 @@ def _ends(
             return "no interval: every resampling gives the same value"
         low, high = _exact(0.0 if value == metric.low else 1.0, patients, tails)
         return (value, value + span * high) if value == metric.low else (value - span * (1 - low), value)
-    below, above = (expanded(tail, patients) for tail in tails)
     if metric.interval == "basic":
-        high, low = 2 * value - np.quantile(defined, [above, 1 - below])
+        low_tail, high_tail = (expanded(tail, patients) for tail in tails)
+        high, low = 2 * value - np.quantile(defined, [high_tail, 1 - low_tail])
     else:
-        low, high = np.quantile(defined, [below, 1 - above])
+        low, high = np.quantile(defined, adjusted(tails, patients, defined))
     return float(np.clip(low, metric.low, metric.high)), float(np.clip(high, metric.low, metric.high))
 
 
@@ -187,7 +221,9 @@ def minimum(
     below the truth if any of them lies below its group's value, by chance in at most g b of cases for g groups. The two
     do not happen together: many groups that are alike pull the lower end down, and where they are not alike only one
     can pull the upper end down too far. So the error is max(g b, a + b) about, and a = g b = (1 - confidence) g / (g + 1)
-    makes both equal to 1 - confidence, at most. One group has the interval of :func:`estimate`.
+    makes both equal to 1 - confidence, about. Simulated on four groups of 70 to 80 patients, 95 % intervals cover in 95 % (one
+    group clearly lowest) to 99 %, in 96 % where all are alike; see benchmarks/README.md. One group has the interval of
+    :func:`estimate`.
 
     Args:
         metric: of the groups' values.

@@ -19,6 +19,8 @@ from robustbench_spur.store import Store
 from robustbench_spur.types import Estimate, SpurbenchError
 
 Estimates = dict[str, Estimate]
+BOARD = "board"
+"""The name that stands for all evaluators of the board."""
 NEEDS_MODEL = "needs the model"
 """Why an evaluator that collects is left out where there are predictions alone."""
 SLOW = "takes minutes, and was not asked for"
@@ -108,7 +110,7 @@ def available(
     Args:
         registry: where they are looked up.
         manifest: of the board.
-        names: which; all that are installed where empty, the board's first.
+        names: which, where ``board`` stands for the board's; all that are installed where empty, the board's first.
         costly: whether those are among all that take minutes.
 
     Returns:
@@ -118,7 +120,9 @@ def available(
         SpurbenchError: one that was named is unknown or broken.
     """
     if names:
-        return load_evaluators(registry, pins_of(names, registry, manifest)), {}
+        of_board = [pin.name for pin in manifest.evaluators]
+        each = [one for name in names for one in (of_board if name == BOARD else [name])]
+        return load_evaluators(registry, pins_of(each, registry, manifest)), {}
     there = [plugin.name for plugin in registry.entries("evaluator")]
     pinned = [pin.name for pin in manifest.evaluators if pin.name in there]
     loaded: list[Evaluator] = []

@@ -102,9 +102,8 @@ def population(parts: Sequence[Predictions]) -> Population:
 
 def trials_of(evaluator: Evaluator, predictions: Predictions) -> dict[str, int]:
     """Number of examples behind each metric that is a share of right ones, where each is a patient of its own."""
-    shares = getattr(evaluator, "shares", None)
     found = {}
-    for metric, rows in (shares(predictions) if shares else {}).items():
+    for metric, rows in evaluator.shares(predictions).items():
         examples = int(np.count_nonzero(rows))
         if examples and np.bincount(predictions.patient[rows]).max() == 1:
             found[metric] = examples
@@ -290,9 +289,8 @@ class Scored:
 
     def _estimate(self, metric: str) -> Estimate:
         definition, reason = metric_of(self.evaluator, metric), self.reasons.get(metric, "")
-        family = getattr(definition, "minimum_of", "")
-        if family:
-            members = [name for name in self.points if name.startswith(family)]
+        if definition.minimum_of:
+            members = [name for name in self.points if name.startswith(definition.minimum_of)]
             return minimum(
                 definition,
                 [self.points[name] for name in members],

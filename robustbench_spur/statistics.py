@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.intervals import MINIMUM_DEFINED, contracted
+from robustbench_spur.intervals import MINIMUM_DEFINED, contracted, expanded
 from robustbench_spur.intervals import estimate as estimate
 from robustbench_spur.types import SpurbenchError
 
@@ -289,13 +289,21 @@ def replicates_to_rank(methods: int, alpha: float = 0.05) -> int:
     return replicates_to_test(methods * (methods - 1) // 2, alpha)
 
 
-def replicates_to_test(tests: int, alpha: float = 0.05) -> int:
+def replicates_to_test(tests: int, alpha: float = 0.05, patients: int | None = None) -> int:
     """Fewest resamplings with which Holm's correction over ``tests`` comparisons can find a difference.
 
-    >>> replicates_to_test(1), replicates_to_test(6)
-    (44, 266)
+    Args:
+        tests: number of comparisons, at least 1 for a meaningful answer.
+        alpha: level of all of them together.
+        patients: as :func:`paired_p_value` takes them; of five or fewer no number may be enough.
+
+    >>> replicates_to_test(1), replicates_to_test(6), replicates_to_test(6, patients=70)
+    (44, 266, 357)
     """
-    return max(1, math.ceil(round((2 * tests / alpha - 1) / MINIMUM_DEFINED, 6)))
+    tail = alpha / max(1, 2 * tests)
+    if patients is not None:
+        tail = expanded(tail, patients) * (1 - 1e-6)  # the two quantile functions agree to some nine digits
+    return max(1, math.ceil(round((1 / max(tail, 1e-9) - 1) / MINIMUM_DEFINED, 6)))
 
 
 def ranks(

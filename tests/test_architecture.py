@@ -51,6 +51,7 @@ A package stands for all its modules; a module of it that is named itself has it
 """
 
 ALLOWED_WORDS = {
+    ("conformance/evaluator_bench.py", "counterfactual"): "a scene of a data set, not the evaluator",
     ("attack/subset.py", "worst_group"): "a key of an attack's curve, not the evaluator",
     ("attack/subset.py", "worst_group_accuracy"): "a key of an attack's curve, not the metric",
     ("cli/__init__.py", "clean"): "the verb, not the split",

@@ -11,7 +11,7 @@ import pytest
 
 from robustbench_spur.comparison import Comparison, Difference, quantity
 from robustbench_spur.home import Home
-from robustbench_spur.intervals import contracted, expanded
+from robustbench_spur.intervals import adjusted, contracted
 from robustbench_spur.statistics import holm, paired_p_value, resample_counts
 from robustbench_spur.types import SpurbenchError
 from tests.records import SPLIT, Laboratory, Mask, drawn, make_identity, make_manifest, make_predictions
@@ -65,10 +65,9 @@ def test_a_difference_is_paired_over_patients_and_averaged_over_seeds(lab: Labor
     worst = [[m.reshape(4, -1).mean(axis=1).min() for m in (easier(mask), mask)] for mask in masks]
     by_seed = np.array([a - b for a, b in worst])
     spread = np.mean([np.subtract(resampled(easier(mask)), resampled(mask)) for mask in masks], axis=0)
-    tail = expanded(0.025, 12)
     assert found.values == pytest.approx(tuple(np.mean(worst, axis=0)))
     assert found.difference.value == pytest.approx(by_seed.mean())
-    low, high = np.quantile(spread, [tail, 1 - tail])
+    low, high = np.quantile(spread, adjusted((0.025, 0.025), 12, spread))
     assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
     assert found.p == pytest.approx(2 * contracted(1 / 2001, 12))
     assert found.sd == pytest.approx(by_seed.std(ddof=1))

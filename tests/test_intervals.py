@@ -13,7 +13,7 @@ from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 from robustbench_spur.evaluators.metric import Metric
-from robustbench_spur.intervals import across_seeds, contracted, estimate, expanded, minimum, wilson
+from robustbench_spur.intervals import across_seeds, adjusted, contracted, estimate, expanded, minimum, wilson
 from robustbench_spur.statistics import group_means, resample_counts
 from robustbench_spur.types import Estimate, SpurbenchError
 
@@ -89,6 +89,45 @@ def test_intervals_of_few_patients_are_wider(metric: Metric) -> None:
     assert len(set(widths)) == 4
     low, high = np.quantile(0.5 + SPREAD, [expanded(0.025, 10), 1 - expanded(0.025, 10)])
     assert (ends[1].low, ends[1].high) == pytest.approx((low, high))
+
+
+def test_skewed_means_have_the_interval_of_scipys_bca() -> None:
+    from scipy.stats import bootstrap
+
+    sample = np.random.default_rng(1).exponential(size=200)
+    found = {
+        kind: bootstrap((sample,), np.mean, n_resamples=20_000, method=kind, rng=np.random.default_rng(2))
+        for kind in ("BCa", "percentile")
+    }
+    ends = found["BCa"].confidence_interval
+    metric, spread = Metric("mean", high=math.inf), found["BCa"].bootstrap_distribution
+    ours = estimate(metric, float(sample.mean()), spread, patients=200)
+    width, shift = ends.high - ends.low, ends.low - found["percentile"].confidence_interval.low
+    assert shift > 0.02 * width  # or this would say nothing
+    assert (ours.low, ours.high) == pytest.approx((ends.low, ends.high), abs=0.015 * width)
+
+
+def test_quantiles_by_hand_and_where_they_end() -> None:
+    symmetric = np.linspace(-1, 1, 101)
+    assert adjusted((0.1, 0.2), None, symmetric) == (0.1, 0.8)
+    assert adjusted((0.1, 0.2), 1, symmetric) == (0.1, 0.8)
+    assert adjusted((0.1, 0.2), 30, symmetric) == pytest.approx((expanded(0.1, 30), 1 - expanded(0.2, 30)))
+    assert adjusted((0.025, 0.025), 2, symmetric) == pytest.approx((0, 1))
+    # one in ten: skewness (1 - 2 p) / sqrt(p (1 - p)) = 8/3, a sixth of it 4/9
+    spike, a, z = np.repeat([0.0, 1.0], [90, 10]), 4 / 9, norm.ppf(expanded(0.1, 50))
+    low, high = adjusted((0.1, 0.1), 50, spike)
+    assert low == pytest.approx(norm.cdf(a + (a + z) / (1 - a * (a + z))))
+    assert high == pytest.approx(norm.cdf(a + (a - z) / (1 - a * (a - z))))
+    assert adjusted((0.01, 0.01), 50, spike)[1] == 1  # 1 - a (a + 2.4) is below 0
+    assert adjusted((0.01, 0.01), 50, -spike)[0] == 0
+
+
+@given(st.integers(0, 10_000), st.integers(2, 300), st.floats(0.001, 0.4))
+def test_quantiles_are_ordered_and_mirror_the_values(seed: int, patients: int, tail: float) -> None:
+    values = np.random.default_rng(seed).gamma(0.3, size=50)
+    low, high = adjusted((tail, tail), patients, values)
+    assert 0 <= low <= high <= 1
+    assert adjusted((tail, tail), patients, -values) == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
 # The minimum over groups

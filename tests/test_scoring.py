@@ -14,7 +14,7 @@ import pytest
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions
 from robustbench_spur.evaluators.calibration import Calibration
 from robustbench_spur.evaluators.worst_group import WorstGroup
-from robustbench_spur.intervals import expanded, minimum, wilson
+from robustbench_spur.intervals import adjusted, minimum, wilson
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin
 from robustbench_spur.parameters import parameter
 from robustbench_spur.registry import Registry
@@ -110,8 +110,8 @@ def test_a_score_is_the_point_with_quantiles_of_the_replicates(told: Predictions
     replicates = scorer.replicates(WorstGroup(), told, "")
     for metric in ("worst_group_accuracy", "micro_accuracy", "auroc", "positive_rate_gap"):
         assert scored[metric].value == point(WorstGroup(), told)[metric]
-        tail = expanded(0.05, WorstGroup().support(told).get(metric))
-        low, high = np.quantile(replicates[metric], [tail, 1 - tail])
+        patients = WorstGroup().support(told).get(metric)
+        low, high = np.quantile(replicates[metric], adjusted((0.05, 0.05), patients, replicates[metric]))
         assert (scored[metric].low, scored[metric].high) == pytest.approx((low, high))
 
 
@@ -202,7 +202,7 @@ def test_a_group_of_one_slice_per_patient_has_wilsons_interval() -> None:
     twice.clusters[16] = twice.clusters[17]  # a patient of the second group has two slices
     assert trials_of(Shares(), told) == {"micro_accuracy": 60, **{f"group_accuracy:{n}": 15 for n in told.groups.names}}
     assert trials_of(Shares(), twice).keys() == {f"group_accuracy:{told.groups.names[g]}" for g in (0, 2, 3)}
-    assert trials_of(WorstGroup(), told) == {}
+    assert trials_of(Counting(), told) == {}
     scored = Scorer(None, BOOTSTRAP).score(Shares(), told, "")
     for g, name in enumerate(told.groups.names):
         right = int(told.correct[told.group == g].sum())

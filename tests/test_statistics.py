@@ -409,7 +409,9 @@ def test_replicates_to_test_let_holm_find_one_difference() -> None:
         enough = replicates_to_test(tests, 0.05)
         one = paired_p_value(np.ones(math.ceil(0.9 * enough)))
         assert holm([one] + [1.0] * (tests - 1))[0] <= 0.05
-        assert replicates_to_rank(4) == replicates_to_test(6)
+        few = paired_p_value(np.ones(math.ceil(0.9 * replicates_to_test(tests, 0.05, 12))), patients=12)
+        assert holm([few] + [1.0] * (tests - 1))[0] <= 0.05
+    assert replicates_to_rank(4) == replicates_to_test(6)
 
 
 @given(st.integers(0, 1000), st.integers(1, 6))

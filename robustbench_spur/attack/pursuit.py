@@ -83,9 +83,7 @@ def pursue(
             fell[active[wrong]] = taken
         if last or (drop and bool(wrong.all())):
             break
-        loss = torch.nn.functional.cross_entropy(levelled(logits, labels[active]), labels[active])
-        gradient = torch.autograd.grad(loss, at)[0]
-        check_gradient(gradient)
+        gradient = slope(logits, at, labels[active])
         at = at.detach()
         if drop and bool(wrong.any()):
             at, gradient, momentum, active = (part[~wrong] for part in (at, gradient, momentum, active))
@@ -93,6 +91,25 @@ def pursue(
             gradient = momentum = _even(gradient) + momentum * decay
         at = ball.project(ball.step(at, gradient, length), clean[active] if len(active) < len(clean) else clean)
     return Found(images, fell)
+
+
+def slope(logits: Any, at: Any, labels: Any) -> Any:
+    """Gradient of the mean cross-entropy of levelled logits in the images that led to them, of the images' shape.
+
+    Args:
+        logits: of the images, shape (b, classes).
+        at: the images, which must need a gradient.
+        labels: int64 tensor of shape (b,).
+
+    Raises:
+        SpurbenchError: it holds NaN.
+    """
+    import torch
+
+    loss = torch.nn.functional.cross_entropy(levelled(logits, labels), labels)
+    gradient = torch.autograd.grad(loss, at)[0]
+    check_gradient(gradient)
+    return gradient
 
 
 def _even(gradient: Any) -> Any:

@@ -48,6 +48,27 @@ def balanced_subset(predictions: Predictions, examples: int, seed: int) -> NDArr
     return order[np.sort(np.concatenate(chosen))]
 
 
+def halves(predictions: Predictions, rows: NDArray[np.int64], seed: int) -> list[NDArray[np.bool_]]:
+    """Which of the rows belong to each half of the patients, who are dealt out in turn within every group.
+
+    Args:
+        predictions: of the partition.
+        rows: of a subset of it, shape (m,).
+        seed: of the order in which patients are dealt out.
+
+    Returns:
+        Two masks of shape (m,), each the other's complement.
+    """
+    patients, first = np.unique(predictions.patient[rows], return_index=True)
+    names = predictions.patients[patients].tolist()
+    keys = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in names]
+    order = np.lexsort((np.array(keys, np.str_), predictions.group[rows[first]]))
+    place = np.empty(len(patients), np.int64)
+    place[order] = np.arange(len(patients)) % 2
+    mine = place[np.searchsorted(patients, predictions.patient[rows])]
+    return [mine == half for half in range(2)]
+
+
 @dataclass(frozen=True)
 class Attacked:
     """The subset, and which of it stayed right.

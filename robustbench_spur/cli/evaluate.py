@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from robustbench_spur.manifest import Manifest
     from robustbench_spur.measuring import Measured
 
-OF_PREDICTIONS = ("classes", "values", "attribute_name", "validation", "conflict")
+OF_PREDICTIONS = ("classes", "values", "attribute_name", "validation", "conflict", "ensemble")
 OF_WEIGHTS = ("arch", "split", "data", "image_size", "mean", "std", "split_set", "columns")
 """Options that make no sense with the other kind of input."""
 
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of.add_argument(
         "--conflict", nargs="+", default=[], metavar="CLASS@VALUE", help="the groups in which the shortcut misleads"
     )
+    of.add_argument("--ensemble", action="store_true", help="the files as one model, the mean of their probabilities")
     of = parser.add_argument_group("with weights")
     of.add_argument(
         "--weights", type=Path, metavar="FILE", help="safetensors of a classifier, as exported or as timm's"
@@ -157,19 +158,22 @@ def _of_predictions(options: argparse.Namespace, manifest: Manifest) -> Iterator
         notes += told
     names = named(options.evaluator)
     evaluators, left_out = available(Registry(tuple(options.plugin)), manifest, names, costly=options.thorough)
-    seeds = [Seed(str(path), one) for path, one in zip(options.predictions, predictions, strict=True)]
+    files = [str(path) for path in options.predictions]
+    runs = [f"ensemble of {len(files)}"] if options.ensemble else files
+    seeds = [Seed(run, one) for run, one in zip(runs, predictions, strict=True)]
     measured = measure(seeds, evaluators, manifest.bootstrap, others=others, left_out=left_out)
     for name in names:
         if name in measured.left_out:
             why = measured.left_out[name]
             hint = " Give --weights, --arch and --split in place of predictions." if why == NEEDS_MODEL else ""
             raise SpurbenchError(f"Evaluator {name!r} cannot be carried out: {why.rstrip('.')}.{hint}")
-    files = [str(path) for path in options.predictions]
-    yield Subject(", ".join(files), {"files": files}, measured, tuple(dict.fromkeys(notes)))
+    title = f"{runs[0]}: {', '.join(files)}" if options.ensemble else ", ".join(files)
+    yield Subject(title, {"files": files}, measured, tuple(dict.fromkeys(notes)))
 
 
 def _loaded(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Predictions], list[str]]:
     """Predictions of each seed in the same row order, and what was assumed."""
+    from robustbench_spur.ensembling import ensemble
     from robustbench_spur.predictionsfile import aligned, load_predictions
 
     names = {"classes": options.classes, "values": options.values, "attribute": options.attribute_name or "attribute"}
@@ -180,7 +184,12 @@ def _loaded(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Pr
         replace(aligned(first, one.predictions, path), conflict=first.conflict)
         for path, one in zip(paths[1:], found[1:], strict=True)
     ]
-    return [first, *rest], [note for one in found for note in one.notes]
+    notes = [note for one in found for note in one.notes]
+    if not options.ensemble:
+        return [first, *rest], notes
+    if not rest:
+        raise SpurbenchError("Expected several files to make an ensemble of, found one. Leave out --ensemble.")
+    return [ensemble([first, *rest])], notes
 
 
 def _conflict(given: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
@@ -203,6 +212,7 @@ def _validation(options: argparse.Namespace, test: Predictions) -> tuple[list[Pr
         values=list(groups.values),
         attribute_name=groups.attribute,
         conflict=options.conflict,
+        ensemble=options.ensemble,
     )
     found, notes = _loaded(options.validation, same)
     if shared := sorted(set(found[0].patients.tolist()) & set(test.patients.tolist())):

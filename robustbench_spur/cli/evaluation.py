@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from robustbench_spur.measuring import Measured, Result
 
 LARGE = 1000
+LONGEST = 44
+"""Columns that the name of a metric is given at most before a remark beside it is."""
 WIDE = 100
 """Columns of the output where it is no terminal, so that a file has the same text whatever window it was made in."""
 
@@ -107,14 +109,15 @@ def _groups(predictions: Predictions) -> Table:
 def _table(finding: Result, measured: Measured, manifest: Manifest) -> Table:
     several = len(measured.seeds) > 1
     table = _plain()
-    table.add_column("metric", overflow="fold")
+    names = in_order(finding, manifest)
+    table.add_column("metric", overflow="fold", min_width=min(max(map(len, names), default=0), LONGEST))
     table.add_column("mean" if several else "value", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("better", no_wrap=True)
     for seed in measured.seeds if several else ():
         table.add_column(escape(Path(seed.name).stem), justify="right", overflow="fold")
     table.add_column("remark", overflow="fold")
-    for metric in in_order(finding, manifest):
+    for metric in names:
         estimate = finding.headline[metric]
         seeds = [number(one[metric].value) for one in finding.estimates] if several else []
         cells = [

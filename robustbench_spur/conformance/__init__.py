@@ -1,4 +1,4 @@
-"""The conformance kit: does a method keep to what is asked of every method? For plugin authors and for the built-in ones."""
+"""The conformance kit: does a method, or an evaluator, keep to what is asked of all? For authors and for the built-in ones."""
 
 from robustbench_spur.conformance.kit import check as check
 from robustbench_spur.conformance.kit import check_all as check_all

@@ -125,6 +125,14 @@ def counts_of(predictions: Predictions) -> Floats:
 # the same patients in other words
 
 
+def draws_of(predictions: Predictions) -> Floats:
+    """Resamplings that lose one patient and no group, where there are more: what a lost group makes undefined differs."""
+    patients = len(predictions.patients)
+    draws = np.random.default_rng(patients).integers(1, 4, (3, patients)).astype(np.float64)
+    draws[:, 0] = float(patients == 1)
+    return np.concatenate([np.full((1, patients), 2.0), draws])
+
+
 def repeated(predictions: Predictions, counts: Floats) -> Predictions:
     """The rows of every patient as often as he was drawn, each time as a patient of another name."""
     rows, names = [], []
@@ -150,7 +158,7 @@ def renamed(predictions: Predictions) -> Predictions:
 def taken(
     predictions: Predictions, rows: Codes, clusters: NDArray[np.str_] | None = None, *, fresh: bool = False
 ) -> Predictions:
-    """Some rows, with other patients where given, and other ids where rows repeat."""
+    """Some rows, with other patients where given, and other ids where rows repeat; arrays go with their rows."""
     return replace(
         predictions,
         ids=np.array([f"row{number}" for number in range(len(rows))], np.str_) if fresh else predictions.ids[rows],
@@ -158,4 +166,13 @@ def taken(
         attributes=predictions.attributes[rows],
         clusters=predictions.clusters[rows] if clusters is None else clusters,
         logits=predictions.logits[rows],
+        arrays={name: array[rows] for name, array in predictions.arrays.items()},
+    )
+
+
+def by_rows(predictions: Predictions) -> bool:
+    """Whether every collected array has an entry per row, and none names rows: then they can be rearranged together."""
+    rows = np.arange(len(predictions))
+    return all(
+        array.shape[:1] == rows.shape and not np.array_equal(array, rows) for array in predictions.arrays.values()
     )

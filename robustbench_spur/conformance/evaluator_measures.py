@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.conformance.evaluator_cases import SOUND, TIES, counts_of, every, renamed, repeated, shuffled
+from robustbench_spur.conformance.evaluator_cases import (
+    SOUND,
+    TIES,
+    by_rows,
+    counts_of,
+    draws_of,
+    renamed,
+    repeated,
+    shuffled,
+)
 from robustbench_spur.conformance.report import Ledger
 from robustbench_spur.conformance.runs import FaultError, global_state, place_of, reseeded
 from robustbench_spur.evaluators.base import Evaluator, Floats, Predictions
@@ -32,7 +41,7 @@ COUNTED = "counts are patients that are there as often"
 ORDERED = "the order of the rows does not matter"
 NAMED = "the names of the patients do not matter"
 TOLERANCE = 1e-8
-COPIES = "its arrays are of the rows that were collected"
+COPIES = "its arrays have no entry per row that could go with it"
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,10 @@ def examine(plugin: Plugin, evaluator: Evaluator, cases: Mapping[str, Prediction
         first = [(name, said[name]) for name in (SOUND, TIES) if name in said]
         if not first:
             ledger.note(check, "it does not measure sound predictions", "skipped")
-        elif evaluator.collects and look in (_counted, _ordered):
+        elif look in (_counted, _ordered) and not all(by_rows(predictions) for predictions in cases.values()):
             ledger.note(check, COPIES, "skipped")
         else:
             ledger.note(check, _first_fault(look, evaluator, plugin, first))
-
-
-def cases_of_predictions() -> dict[str, Predictions]:
-    """Cases for evaluators that need nothing else."""
-    return every()
 
 
 def _first_fault(
@@ -233,7 +237,7 @@ def _pure(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
 
 def _counted(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
     """The independent reference of a resampling: the data set in which the patients are there as often as they were drawn."""
-    for row in [2 * said.counts[0], *said.counts[1:4]]:
+    for row in draws_of(said.predictions):
         weighted = said_of(evaluator, plugin, said.predictions, row[None])
         copies = repeated(said.predictions, row)
         alone = said_of(evaluator, plugin, copies, np.ones((1, len(copies.patients))))

@@ -65,6 +65,9 @@ def _arrays(plugin: Plugin, evaluator: type[Any]) -> str:
     for name in evaluator.collects:
         if name in ROWS or not name.startswith(f"{plugin.name}_"):
             return f"Expected names of collected arrays that begin with {plugin.name}_, found {name!r}."
+    for name in evaluator.keeps:
+        if name not in evaluator.metrics:
+            return f"Expected keeps to name metrics or families, found {name!r}."
     if not evaluator.collects and (evaluator.reads or evaluator.requires):
         return (
             "Expected collects to name arrays where reads or requires are stated, found none. Nothing else looks there."

@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustbench_spur.conformance import evaluator_measures, evaluator_stated, stated
+import torch
+from pydantic import ValidationError
+
+from robustbench_spur.conformance import (
+    evaluator_cases,
+    evaluator_collects,
+    evaluator_measures,
+    evaluator_stated,
+    stated,
+)
 from robustbench_spur.conformance.behaviour import examine
 from robustbench_spur.conformance.report import Check, Ledger, Report
 from robustbench_spur.conformance.runs import Lab, place_of, same_threads
@@ -16,7 +25,7 @@ from robustbench_spur.request import in_a_line
 from robustbench_spur.types import SpurbenchError
 
 LOADED = "it can be loaded"
-MEASURES = "it measures"
+MADE = "it can be made"
 ASKED: dict[str, dict[str, Callable[[Plugin, type[Any]], str]]] = {
     "method": {
         "docstring": stated.docstring,
@@ -127,11 +136,30 @@ def _report(plugin: Plugin, files: tuple[Path, ...]) -> Report:
         except Exception as error:  # other people's settings classes
             ledger.note(name, f"{in_a_line(error)} ({place_of(error, plugin)})")
     if plugin.kind == "evaluator":
-        if loaded.collects:
-            ledger.note(MEASURES, "it collects of a model: its own tests must say how it measures", "skipped")
-        else:
-            evaluator_measures.examine(plugin, loaded(), evaluator_measures.cases_of_predictions(), ledger)
+        _examine_evaluator(plugin, loaded, ledger)
         return Report(plugin.name, plugin.where, tuple(ledger.checks))
     with same_threads(), tempfile.TemporaryDirectory(prefix="spurbench-check-") as folder:
         examine(Lab(plugin, files, Path(folder)), ledger)
     return Report(plugin.name, plugin.where, tuple(ledger.checks))
+
+
+def _examine_evaluator(plugin: Plugin, evaluator: type[Any], ledger: Ledger) -> None:
+    """How it collects, where it does, and how it measures."""
+    try:
+        ready = evaluator(evaluator.Parameters.model_validate(plugin.literal("quick", {})))
+    except ValidationError as error:
+        first = error.errors()[0]
+        ledger.note(
+            MADE,
+            f"Expected quick settings that are allowed, found {first['loc'][0]}={first['input']!r}: {first['msg']}.",
+        )
+        return
+    except Exception as error:  # other people's constructors
+        ledger.note(MADE, f"{in_a_line(error)} ({place_of(error, plugin)})")
+        return
+    cases = evaluator_cases.every()
+    if ready.collects:
+        with same_threads(), torch.enable_grad():
+            cases = evaluator_collects.examine(plugin, ready, ledger)
+    if cases:
+        evaluator_measures.examine(plugin, ready, cases, ledger)

@@ -175,6 +175,13 @@ class Evaluator:
         """Number of patients behind each metric that is a mean over patients or examples, for exact intervals at 0 and 1."""
         return {}
 
+    def shares(self, predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
+        """Of each metric that is a share of right examples: which examples, as a mask of shape (n,).
+
+        Where each of them is a patient of its own, the metric has Wilson's interval.
+        """
+        return {}
+
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """What belongs to the numbers but has no interval: group tables, curves, definitions. JSON values only.
 

@@ -17,6 +17,8 @@ class Metric:
         better: ``"higher"``, ``"lower"``, or ``"neither"``.
         interval: ``"percentile"``, or ``"basic"`` (reflected about the estimate) for a statistic that is biased upward
             by noise, whose percentile interval would miss the truth.
+        minimum_of: family whose lowest member it is, such as ``"group_accuracy:"``: its interval is then that of a
+            minimum (:func:`~robustbench_spur.intervals.minimum`), made from all members. Empty for all other metrics.
     """
 
     definition: str
@@ -24,3 +26,4 @@ class Metric:
     high: float = 1.0
     better: Literal["higher", "lower", "neither"] = "higher"
     interval: Literal["percentile", "basic"] = "percentile"
+    minimum_of: str = ""

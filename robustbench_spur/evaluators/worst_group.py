@@ -152,6 +152,7 @@ def why_undefined(metric: str, predictions: Predictions, empty: list[str]) -> st
         return f"defined for two classes, the split has {len(groups.classes)}"
     absent, present = groups.classes[0], groups.classes[-1]
     return {
+        "lowest_group_accuracy": f"{len(empty)} of {len(groups)} declared groups have no examples: {', '.join(empty)}",
         "worst_group_accuracy": f"{len(empty)} of {len(groups)} declared groups have no examples: {', '.join(empty)}",
         "balanced_accuracy": f"{len(empty)} of {len(groups)} declared groups have no examples: {', '.join(empty)}",
         "sensitivity": f"no example is {present}",
@@ -188,6 +189,10 @@ class WorstGroup(Evaluator):
         "worst_group_accuracy": Metric(
             "Lowest of the declared groups' accuracies, undefined if a declared group has no examples; its interval is "
             "that of the group so named (a percentile bootstrap of a minimum does not cover)."
+        ),
+        "lowest_group_accuracy": Metric(
+            "The same lowest accuracy; its interval is for the lowest of the groups' true accuracies, whichever group that is.",
+            minimum_of="group_accuracy:",
         ),
         "group_accuracy:": Metric("Share of the group's examples whose largest logit is that of their class."),
         "balanced_accuracy": Metric(
@@ -229,6 +234,7 @@ class WorstGroup(Evaluator):
         examples = patient_sums(predictions.patient, counts.shape[1], alike, 1)[:, 0]
         return {
             "worst_group_accuracy": undefined if worst is None else accuracy[:, worst],
+            "lowest_group_accuracy": accuracy.min(axis=1),
             **{f"group_accuracy:{name}": accuracy[:, g] for g, name in enumerate(predictions.groups.names)},
             "balanced_accuracy": accuracy.mean(axis=1),
             "micro_accuracy": ratio(counts @ right, counts @ examples),
@@ -260,6 +266,17 @@ class WorstGroup(Evaluator):
             behind["ppv"] = distinct_patients(predictions, predictions.predicted == 1)
             behind["npv"] = distinct_patients(predictions, predictions.predicted == 0)
         return behind
+
+    def shares(self, predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
+        """See :meth:`Evaluator.shares`."""
+        group, worst = predictions.group, worst_group(predictions)
+        of = {f"group_accuracy:{name}": group == g for g, name in enumerate(predictions.groups.names)}
+        of["micro_accuracy"] = of["patient_macro_accuracy"] = np.ones(len(predictions), bool)
+        if worst is not None:
+            of["worst_group_accuracy"] = group == worst
+        if len(predictions.groups.classes) == 2:
+            of |= {"sensitivity": predictions.labels == 1, "specificity": predictions.labels == 0}
+        return of
 
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """Tables and reasons: every group with its counts, the worst one, confusion counts, what is undefined and why.

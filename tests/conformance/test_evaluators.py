@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from robustbench_spur.conformance import Report, check
+from robustbench_spur.conformance import Report, check, kit
+from robustbench_spur.conformance import evaluator_collects as collecting
 from robustbench_spur.conformance import evaluator_measures as asked
 from robustbench_spur.registry import Registry
 
@@ -109,7 +110,145 @@ def test_the_one_fault_of_a_draft_is_found(draft: Any, fault: str) -> None:
     assert message in found[check_name]
 
 
-def test_one_that_collects_is_not_measured_without_a_model() -> None:
-    report = check("pgd")
+# evaluators that collect
+
+COLLECTS = '''
+"""Share of predicted classes that change with the attribute.
+
+Source: made up for the tests.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from robustbench_spur import Evaluator, Metric
+from robustbench_spur.statistics import patient_sums, ratio
+
+
+class Draft(Evaluator):
+    """A draft."""
+
+    name = "draft"
+    version = 1
+    summary = "share of predicted classes that change"
+    source = "made up"
+    collects = ("draft_changed",)
+    requires = ("counterfactual",)
+    metrics: ClassVar = {"changed": Metric("Share of predicted classes that change.", better="lower")}
+
+    def collect(self, subject):
+        """Whether each changes."""
+        import torch
+
+        images = np.concatenate(list(subject.scene("counterfactual")))
+        with torch.no_grad():
+            said = subject.model(torch.from_numpy(images).float() / 255).numpy()
+        return {"draft_changed": said.argmax(axis=1) != subject.predictions.predicted}
+
+    def measure(self, predictions, counts):
+        """Under every resampling."""
+        nobody = np.zeros(len(predictions), np.int64)
+        changed = predictions.arrays["draft_changed"]
+        there = patient_sums(predictions.patient, counts.shape[1], nobody, 1)[:, 0]
+        changes = patient_sums(predictions.patient, counts.shape[1], nobody, 1, changed)[:, 0]
+        return {"changed": ratio(counts @ changes, counts @ there)}
+'''
+IMAGES = 'images = np.concatenate(list(subject.scene("counterfactual")))'
+BODY = f"{IMAGES}\n        with torch.no_grad():"
+RETURN = "said.argmax(axis=1) != subject.predictions.predicted}"
+COLLECTING_FAULTS = {
+    "another array": ('{"draft_changed": said', '{"draft_other": said', collecting.COLLECTS, "found draft_other"),
+    "objects": (RETURN, "np.array([None] * len(said))}", collecting.COLLECTS, "Python objects"),
+    "an error on many classes": (
+        IMAGES,
+        f"([0] * 10)[len(subject.predictions.groups.classes)]\n        {IMAGES}",
+        collecting.COLLECTS,
+        "ten classes: IndexError",
+    ),
+    "a partition that is not declared": (
+        IMAGES,
+        f'subject.other("train")\n        {IMAGES}',
+        collecting.COLLECTS,
+        "Unknown partition",
+    ),
+    "a warning": (IMAGES, f"np.log(np.zeros(1))\n        {IMAGES}", collecting.QUIET, "divide by zero"),
+    "chance": (RETURN, "np.random.default_rng().random(len(said)) < 0.5}", collecting.SAME, "found others"),
+    "global chance": (IMAGES, f"torch.rand(1)\n        {IMAGES}", collecting.LEFT, "random generators"),
+    "gradients off": (
+        BODY,
+        BODY.replace("with torch.no_grad():", "torch.set_grad_enabled(False)\n        if True:"),
+        collecting.LEFT,
+        "switches",
+    ),
+    "training mode": (IMAGES, f"subject.model.train()\n        {IMAGES}", collecting.LEFT, "its modes changed"),
+    "gradient flags": (
+        IMAGES,
+        f"subject.model.requires_grad_(True)\n        {IMAGES}",
+        collecting.LEFT,
+        "its gradient flags",
+    ),
+    "weights": (IMAGES, f"subject.model.state_dict()['std'].mul_(2)\n        {IMAGES}", collecting.LEFT, "its weights"),
+    "images": (IMAGES, f"subject.images[:] = 0\n        {IMAGES}", collecting.LEFT, "found them changed"),
+    "an error of Python": (
+        'subject.scene("counterfactual")',
+        'subject.scenes["counterfactual"]()',
+        collecting.LACKING,
+        "KeyError",
+    ),
+}
+"""As above, of the draft that collects."""
+
+
+def test_a_sound_draft_that_collects_passes(draft: Any) -> None:
+    report = check(draft(COLLECTS))
+    assert report.passed, report
+    assert {one.status for one in report.checks} == {"ok"}
+    assert len(report.checks) == 24
+
+
+@pytest.mark.parametrize("fault", COLLECTING_FAULTS)
+def test_the_one_fault_of_a_collection_is_found(draft: Any, fault: str) -> None:
+    old, new, name, message = COLLECTING_FAULTS[fault]
+    assert old in COLLECTS
+    found = failed(check(draft(COLLECTS.replace(old, new))))
+    assert name in found and message in found[name], found
+
+
+def test_to_declare_what_is_not_used_is_a_warning(draft: Any) -> None:
+    report = check(draft(COLLECTS.replace('requires = ("counterfactual",)', 'requires = ("counterfactual", "lesion")')))
+    assert report.passed
+    assert {one.name: one.message for one in report.checks if one.status == "warning"} == {
+        collecting.DECLARED: "It declares 'lesion' and does without: remove it from reads or requires."
+    }
+
+
+def test_what_takes_minutes_is_tried_with_quick_settings_or_not_at_all(draft: Any) -> None:
+    slow = COLLECTS.replace("    metrics: ClassVar", "    costly = True\n    metrics: ClassVar")
+    (skipped,) = [one for one in check(draft(slow)).checks if one.status == "skipped"]
+    assert skipped.name == collecting.COLLECTS and "state quick settings" in skipped.message
+    settings = '''
+    class Parameters(EvaluatorParameters):
+        """One setting."""
+
+        rounds: int = parameter(10, "how often all is done again", at_least=1)
+
+    def collect'''
+    slow = slow.replace("    costly = True", '    costly = True\n    quick: ClassVar = {"rounds": 2}')
+    slow = slow.replace("\n    def collect", settings).replace(
+        "Evaluator, Metric", "Evaluator, EvaluatorParameters, Metric, parameter"
+    )
+    slow = slow.replace(
+        "        import torch\n", "        import torch\n\n        assert self.parameters.rounds == 2\n"
+    )
+    report = check(draft(slow, "quick.py"))
+    assert report.passed, report
+    assert {one.status for one in report.checks} == {"ok"}
+    wrong = failed(check(draft(slow.replace('{"rounds": 2}', '{"rounds": 0}'), "wrong.py")))
+    assert "found rounds=0: Input should be greater than or equal to 1" in wrong[kit.MADE]
+
+
+def test_what_cannot_be_rendered_here_is_skipped(draft: Any) -> None:
+    report = check(draft(COLLECTS.replace('requires = ("counterfactual",)', 'requires = ("another_world",)')))
     (skipped,) = [one for one in report.checks if one.status == "skipped"]
-    assert "collects of a model" in skipped.message
+    assert "nothing here can render 'another_world'" in skipped.message

@@ -51,6 +51,7 @@ def test_by_hand() -> None:
     assert numbers == pytest.approx(
         {
             "worst_group_accuracy": 1 / 3,
+            "lowest_group_accuracy": 1 / 3,
             "group_accuracy:c0@v0": 1.0,
             "group_accuracy:c0@v1": 1 / 2,
             "group_accuracy:c1@v0": 1 / 3,
@@ -71,6 +72,7 @@ def test_by_hand() -> None:
 def test_under_resampling_by_hand() -> None:
     numbers = WorstGroup().measure(eight_rows(), np.array([[2.0, 0, 1, 1], [0, 0, 4, 0], [1, 1, 0, 2]]))
     assert numbers["worst_group_accuracy"].tolist() == [0.0, 0.0, 1.0]  # group c1@v0, also where it is not the lowest
+    assert numbers["lowest_group_accuracy"].tolist() == pytest.approx([0.0, math.nan, 1 / 2], nan_ok=True)
     assert numbers["group_accuracy:c0@v0"].tolist() == pytest.approx([1.0, math.nan, 1.0], nan_ok=True)
     assert numbers["balanced_accuracy"].tolist() == pytest.approx([3 / 4, math.nan, 7 / 8], nan_ok=True)
     assert numbers["micro_accuracy"].tolist() == [7 / 9, 0.0, 6 / 7]
@@ -186,6 +188,7 @@ def test_an_empty_group_leaves_the_worst_undefined_and_says_so() -> None:
     assert details["groups_with_examples"] == "2 of 4 groups have examples"
     assert details["undefined"] == {
         "worst_group_accuracy": "2 of 4 declared groups have no examples: c0@v1, c1@v0",
+        "lowest_group_accuracy": "2 of 4 declared groups have no examples: c0@v1, c1@v0",
         "balanced_accuracy": "2 of 4 declared groups have no examples: c0@v1, c1@v0",
         "group_accuracy:c0@v1": "no examples",
         "group_accuracy:c1@v0": "no examples",
