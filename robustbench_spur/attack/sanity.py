@@ -113,8 +113,8 @@ def weaker_is_no_better(name: str, weaker: tuple[str, Flags | None], stronger: t
     least = float(min(margins, default=0.0))
     alone = int((~weaker[1] & stronger[1]).sum())
     said = (
-        f"{weaker[0]} leaves {least:+.4g} of the examples right compared with {stronger[0]} at the radius where it does"
-        f" best, and fells {alone} that those do not; expected no less than 0"
+        f"accuracy under {weaker[0]} minus that under {stronger[0]} is {least:+.4g} at its lowest over the radii, and the"
+        f" former fells {alone} that the latter does not; expected 0 or more"
     )
     return Check(name, least >= 0, least, said)
 

@@ -37,6 +37,7 @@ REASONS = "what is undefined has a reason"
 JSON = "details are JSON"
 SUPPORT = "support names metrics and counts patients"
 PURE = "same input, same output, and nothing else moves"
+ALONE = "one metric alone is as among all"
 COUNTED = "counts are patients that are there as often"
 ORDERED = "the order of the rows does not matter"
 NAMED = "the names of the patients do not matter"
@@ -110,7 +111,7 @@ def examine(plugin: Plugin, evaluator: Evaluator, cases: Mapping[str, Prediction
     for check, find in asked.items():
         found = ((name, find(evaluator, one)) for name, one in said.items())
         ledger.note(check, next((f"{name}: {text}" for name, text in found if text), ""))
-    for check, look in {PURE: _pure, COUNTED: _counted, ORDERED: _ordered, NAMED: _named}.items():
+    for check, look in {PURE: _pure, ALONE: _alone, COUNTED: _counted, ORDERED: _ordered, NAMED: _named}.items():
         first = [(name, said[name]) for name in (SOUND, TIES) if name in said]
         if not first:
             ledger.note(check, "it does not measure sound predictions", "skipped")
@@ -233,6 +234,17 @@ def _pure(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
     if changed or not np.array_equal(counts, kept_counts):
         return f"Expected the input as it was, found {(changed or ['counts'])[0]!r} changed. Work on a copy."
     return "Expected the global random state as it was, found it moved. Use numpy's default_rng." if moved else ""
+
+
+def _alone(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
+    for name, expected in said.values.items():
+        try:
+            found = evaluator.measure_one(said.predictions, said.counts, name)
+        except (Exception, SystemExit) as error:
+            raise FaultError(in_a_line(error), place_of(error, plugin)) from error
+        if difference := differs({name: expected}, {name: np.asarray(found)}):
+            return f"Expected of measure_one what measure gives, found {difference}."
+    return ""
 
 
 def _counted(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:

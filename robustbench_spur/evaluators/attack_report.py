@@ -144,7 +144,7 @@ class Report:
         made = {name: flags for name, flags in self._right().items() if defined(name, self.classes)}
         short, black = (self.arrays[name] == 1 for name in ("short", "black"))
         widest = "radius 1" if self.own.norm == "linf" else "the radius of the whole of [0, 1]"
-        many, white = ("many steps", self._carried(short)), ("those that see gradients", self._white())
+        many, white = ("many steps", self._carried(short)), ("the best that sees gradients", self._white())
         return [
             sanity.falls_to_nothing(self.arrays["wide"] == 1, widest, len(np.unique(self.predictions.predicted))),
             sanity.larger_is_no_safer(made),

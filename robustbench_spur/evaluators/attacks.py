@@ -59,6 +59,7 @@ class Attacks(Evaluator):
     name = "attacks"
     version = 1
     costly = True
+    quick: ClassVar[Mapping[str, Any]] = {"examples": 20, "steps": 2, "queries": 5}
     summary = "robustness under FGSM, PGD, AutoAttack's parts and their ensemble, with checks against hidden gradients"
     source = "Croce and Hein, ICML 2020"
     partitions = ("test",)
@@ -112,7 +113,7 @@ class Attacks(Evaluator):
         relative_step: float = parameter(
             2.5, "length of all steps together, in radii, of mim and pgd", above=0, at_most=1000
         )
-        queries: int = parameter(1000, "queries of square, each restart", at_least=1, at_most=100_000)
+        queries: int = parameter(500, "queries of square, each restart", at_least=1, at_most=100_000)
         examples: int = parameter(200, "size of the subset, shared equally by the declared groups", at_least=1)
         batch_size: int = parameter(200, "images attacked at once; the random starts depend on it", at_least=1)
         seed: int = parameter(2025, "of the subset and of the random starts", at_least=0)

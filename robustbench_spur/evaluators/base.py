@@ -121,6 +121,7 @@ class Evaluator:
         requires: what the data set must be able to render, by the names of :meth:`Dataset.scenes`. Where it cannot, or lacks a
             partition of ``reads``, the evaluator is left out, and the record says why.
         keeps: metrics that keep something of all patients under resampling, such as the edges of their bins, by name or family.
+        quick: settings with which it can be tried in seconds; the conformance kit uses them.
         costly: whether it takes minutes rather than seconds: an audit then leaves it out unless it is asked for.
     """
 
@@ -134,6 +135,7 @@ class Evaluator:
     reads: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
+    quick: ClassVar[Mapping[str, Any]] = {}
     costly: ClassVar[bool] = False
     Parameters: ClassVar[type[EvaluatorParameters]] = EvaluatorParameters
 

@@ -94,6 +94,7 @@ class Corruptions(Evaluator):
     name = "corruptions"
     version = 1
     costly = True
+    quick: ClassVar[Mapping[str, Any]] = {"examples": 20}
     summary = "accuracy on images with noise, shading, ghosts and other faults of MR, of every group and the worst"
     source = "Hendrycks and Dietterich, ICLR 2019, section 4"
     partitions = ("test",)

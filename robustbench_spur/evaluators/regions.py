@@ -67,6 +67,7 @@ class Regions(Evaluator):
     partitions = ("test",)
     collects = ("regions_logits",)
     requires = ("lesion", "body")
+    keeps = ("worst_accuracy_with_only:", "worst_accuracy_without:")
     metrics: ClassVar[Mapping[str, Metric]] = {
         "shortcut_agreement_without_body": Metric(
             "Of two classes and two values: mean over the declared groups of the share of examples whose prediction with "

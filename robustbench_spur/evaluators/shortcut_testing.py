@@ -73,6 +73,7 @@ class ShortcutTesting(Evaluator):
     source = "Brown et al., Nature Communications 2023"
     reads = ("train", "validation")
     costly = True
+    quick: ClassVar[Mapping[str, Any]] = {"seeds": 1, "steps": 20, "scalings": (-1.0, 0.0, 1.0), "folds": 2}
     collects = (
         "shortcut_testing_reason",
         "shortcut_testing_fold",

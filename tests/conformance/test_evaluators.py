@@ -75,6 +75,13 @@ FAULTS = {
         asked.ORDERED,
         "order",
     ),
+    "one metric that is another alone": (
+        "    def support",
+        "    def measure_one(self, predictions, counts, metric):\n"
+        "        return self.measure(predictions, counts)[metric] / 2\n\n    def support",
+        asked.ALONE,
+        "found right = ",
+    ),
     "details that are no JSON": ("return {} if", 'return {"x": {1}} if', asked.JSON, "JSON"),
     "support of no metric": ('{"right": len(', '{"left": len(', asked.SUPPORT, "left"),
     "a warning": (VALUE, f"{VALUE} + 0 * np.isinf(np.log(0 * counts[:, 0]))", asked.QUIET, "RuntimeWarning"),
@@ -98,7 +105,7 @@ def test_a_sound_draft_passes(draft: Any) -> None:
     report = check(draft(SOUND))
     assert report.passed, report
     assert {one.status for one in report.checks} == {"ok"}
-    assert len(report.checks) == 18
+    assert len(report.checks) == 19
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -204,7 +211,7 @@ def test_a_sound_draft_that_collects_passes(draft: Any) -> None:
     report = check(draft(COLLECTS))
     assert report.passed, report
     assert {one.status for one in report.checks} == {"ok"}
-    assert len(report.checks) == 24
+    assert len(report.checks) == 25
 
 
 @pytest.mark.parametrize("fault", COLLECTING_FAULTS)
