@@ -9,7 +9,8 @@ Of each the number is kept and said, whether it passed or not.
     steps are no handicap  one step must not leave fewer right than many
     more never help        of images that fall within k steps of a fixed size, none may survive 2k from the same start
 
-The last holds of any deterministic network, since k steps are the first of 2k; one that draws random numbers breaks it.
+The last holds of any deterministic network, since k steps are the first of 2k; one that draws random numbers, which are
+other ones in the second run, breaks it.
 
 Source: Athalye, Carlini and Wagner, ICML 2018, section 3.1; Carlini et al., arXiv 1902.06705, section 5.
 Deviations: the accuracies are compared as they are, without an allowance for chance.
@@ -164,7 +165,8 @@ def gather(target: Target, balls: list[Ball], alive: Flags, effort: Effort, blac
     twice = replace(single, steps=2 * single.steps, relative_step=2 * single.relative_step)
     parts = projected(single), projected(twice)
     (short,) = each({"": parts[0]}, target, balls, alive, False).values()
-    fell = np.stack([strike(parts[1], target, ball, alive)[0] for ball in balls], axis=1)
+    other = replace(target, model=_stirred(target.model))
+    fell = np.stack([strike(parts[1], other, ball, alive)[0] for ball in balls], axis=1)
     if black is None:
         (black,) = each({"": square(single)}, target, balls, alive, False).values()
     norm, largest = balls[-1].norm, widest(balls[-1].norm, target.images.shape[1:])
@@ -172,6 +174,24 @@ def gather(target: Target, balls: list[Ball], alive: Flags, effort: Effort, blac
     radii = [*(radius for radius in grown if radius < largest), largest]
     (wide,) = each({"": parts[0]}, target, [Ball(norm, radius) for radius in radii], alive, True).values()
     return Evidence(wide[:, -1:], short, np.where(alive[:, None], fell, 0).astype(np.int32), black)
+
+
+def _stirred(model: Any) -> Any:
+    """The model, which meets other random numbers than it would: the same for a network that draws none."""
+    import torch
+
+    class Stirred(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            for device in {torch.device("cpu"), images.device}:
+                torch.rand(1, device=device)
+            logits: torch.Tensor = self.model(images)
+            return logits
+
+    return Stirred().eval()
 
 
 def widest(norm: str, shape: Sequence[int]) -> float:

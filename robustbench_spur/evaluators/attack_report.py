@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,8 +24,8 @@ from robustbench_spur.evaluators.attack_names import (
     members,
     why_not,
 )
-from robustbench_spur.evaluators.base import Floats, Predictions
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.evaluators.base import Finding, Floats, Predictions
+from robustbench_spur.types import Estimate, SpurbenchError
 
 HEADLINE = "autoattack_worst_group_accuracy"
 FAILED = "attacked_failed_checks"
@@ -224,6 +224,20 @@ class Report:
             "failed": self.failed,
             "undefined": self._undefined(),
         }
+
+    def findings(self, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """See :meth:`robustbench_spur.evaluators.attacks.Attacks.findings`."""
+        question, names, count = "Can its robustness be believed?", (FAILED,), estimates[FAILED]
+        limits = "That it is robust: the checks catch the known ways in which attacks fail."
+        if count.value is None:
+            return [Finding(question, "unknown", f"Cannot be told: {count.reason}.", names, limits)]
+        if not count.value:
+            return [
+                Finding(question, "no sign", f"None of {len(self.checks)} checks of the attacks failed.", names, limits)
+            ]
+        advice = "Look for what hides its gradient: rounding, random numbers, a loss that is flat."
+        text = f"{int(count.value)} of {len(self.checks)} checks of the attacks failed. {'; '.join(self.failed)}."
+        return [Finding(question, "problem", text, names, "How robust it is.", advice)]
 
     def _within(self, radius: int, steps: int) -> float:
         """Share that survives so many steps of the fixed size from one start, at a radius given by its position."""

@@ -45,10 +45,18 @@ from robustbench_spur.attack.sanity import gather
 from robustbench_spur.attack.subset import as_number, balanced_subset, check_inputs, check_model
 from robustbench_spur.evaluators.attack_names import AUTO, BLACK_BOX, NAMES, NOT_MADE, PARTS, defined, members
 from robustbench_spur.evaluators.attack_report import Report
-from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
+from robustbench_spur.evaluators.base import (
+    Evaluator,
+    EvaluatorParameters,
+    Finding,
+    Floats,
+    Metric,
+    Predictions,
+    Subject,
+)
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import Estimate, SpurbenchError
 
 EVIDENCE = ("wide", "short", "fell", "black")
 
@@ -242,6 +250,10 @@ class Attacks(Evaluator):
             pass; ``undefined`` (why, by metric).
         """
         return self._report(predictions).details()
+
+    def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
+        """Whether the checks of the attacks passed."""
+        return self._report(predictions).findings(estimates)
 
     def _report(self, predictions: Predictions) -> Report:
         """The collected arrays, after checking that they fit the predictions and the parameters."""

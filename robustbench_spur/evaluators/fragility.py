@@ -16,9 +16,9 @@ a, and added to the examples of y at every value b.
     accuracy(a, b) = mean over classes of the share of examples of y at b that are right, with a's change and without
     gap            = mean over b and a other than b of accuracy(a, b) - accuracy(b, b)
 
-A network that looks at the same thing at both values is misled by the same change, and the gap is about 0; one that has
-learnt to read classes by another trait at each value, or by the attribute itself, is misled by its own value's change
-only. A change meets patients whom it was not made on: patients are halved, and each half meets the other half's.
+A network that looks at the same thing at both values is misled by the same change, and the gap is about 0. For one that
+reads the attribute, what misleads at a value is what the other value looks like, and adds nothing there. A change meets
+patients whom it was not made on: patients are halved, and each half meets the other half's.
 
 Source: Madry et al., ICLR 2018 (PGD); Moosavi-Dezfooli et al., CVPR 2017, and Shafahi et al., AAAI 2020 (universal
 changes); the share as in the energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020. Deviations: the
@@ -74,6 +74,11 @@ class Fragility(Evaluator):
         "fragility_random",
     )
     metrics: ClassVar[Mapping[str, Metric]] = {
+        "fragility_share": Metric(
+            "Of right examples that show a lesion: mean share of the energy of PGD's change that lies in the lesion.",
+            better="neither",
+        ),
+        "fragility_share_in:": Metric("The same share of one declared group's examples.", better="neither"),
         "fragility_ratio": Metric(
             "Of right examples that show a lesion: mean share of the energy of PGD's change that lies in the lesion, divided "
             "by the mean share of the image that the lesion fills; 1 is chance.",
@@ -240,7 +245,7 @@ class Fragility(Evaluator):
         return self._report(predictions).measure(check_counts(counts, len(predictions.patients)))
 
     def support(self, predictions: Predictions) -> dict[str, int]:
-        """See :meth:`Evaluator.support`: patients whom the accuracies under universal changes are of."""
+        """See :meth:`Evaluator.support`: patients of the shares, and of the accuracies under universal changes."""
         return self._report(predictions).support()
 
     def details(self, predictions: Predictions) -> dict[str, Any]:
@@ -255,7 +260,7 @@ class Fragility(Evaluator):
         return self._report(predictions).details()
 
     def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
-        """Whether what misleads it lies in the lesion."""
+        """Whether what misleads it lies in the lesion, and whether it is the same at all attribute values."""
         return self._report(predictions).findings(estimates)
 
     def _report(self, predictions: Predictions) -> Report:

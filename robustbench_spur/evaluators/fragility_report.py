@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustbench_spur.attack.ball import radius_label
 from robustbench_spur.attack.subset import check_subset, once
 from robustbench_spur.evaluators.base import Finding, Floats, Predictions
-from robustbench_spur.evaluators.finding import Verdict, beyond
+from robustbench_spur.evaluators.finding import Verdict, beyond, in_percent
 from robustbench_spur.statistics import group_means, patient_sums, ratio
 from robustbench_spur.types import Estimate, SpurbenchError, finite
 
@@ -21,12 +21,19 @@ NOT_MADE = 2
 """What is written where no universal change could be made, where 1 is right and 0 wrong."""
 RATIOS = {"fragility_ratio": "change", "fragility_gradient_ratio": "gradient"}
 GAP = "fragility_transfer_gap"
-LIMITS: Mapping[Verdict, str] = {
-    "problem": "What it is misled by instead; and a change outside the lesion may act on its surroundings.",
+NOTABLE = 0.1
+"""A gap from which changes are said to be of a value's own."""
+PLACE_LIMITS: Mapping[Verdict, str] = {
+    "problem": "What it is misled by instead; a change beside the lesion may act on its surroundings.",
     "doubt": "That it is misled elsewhere: chance could do it.",
-    "no sign": "That it decides by the lesion: fragile places are not all that it uses.",
+    "no sign": "That it decides by the lesion: the rest of the change lies elsewhere, and any bright spot draws some.",
 }
-"""What a finding leaves open."""
+GAP_LIMITS: Mapping[Verdict, str] = {
+    "problem": "What it looks at at either value; a network may read lesions in two ways.",
+    "doubt": "That it looks at different things: the gap is small, or chance could make it.",
+    "no sign": "That it looks at the lesion: it may look at one other thing throughout.",
+}
+"""What the findings leave open."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,13 @@ class Report:
         ]
         return ratio(sums[0].sum(axis=1), sums[1].sum(axis=1)), ratio(*sums)
 
+    def shares(self, counts: Floats) -> tuple[Floats, Floats]:
+        """Mean share of the change over all examples, shape (resamples,), and over each group's, (resamples, groups)."""
+        known, groups = self.known("change"), len(self.predictions.groups)
+        patient, values, group = self.patient[known], self.arrays["change"][known], self.group[known]
+        whole = group_means(values, patient, np.zeros_like(patient), 1, counts)[:, 0]
+        return whole, group_means(values, patient, group, groups, counts)
+
     def accuracies(self, right: NDArray[Any], counts: Floats, made_at: int | None = None) -> Floats:
         """Mean over classes of the share of right examples at each value, shape (resamples, values).
 
@@ -127,8 +141,8 @@ class Report:
     def measure(self, counts: Floats) -> dict[str, Floats]:
         """Every metric under every resampling."""
         groups, out = self.predictions.groups, dict[str, Floats]()
-        for metric, of in RATIOS.items():
-            whole, by_group = self.ratios(of, counts)
+        of_change = {"fragility_share": self.shares(counts)}
+        for metric, (whole, by_group) in (of_change | {m: self.ratios(of, counts) for m, of in RATIOS.items()}).items():
             out |= {metric: whole, **{f"{metric}_in:{name}": by_group[:, g] for g, name in enumerate(groups.names)}}
         matrix = self.matrix(counts)
         for a, made in enumerate(groups.values):
@@ -140,8 +154,11 @@ class Report:
         return out
 
     def support(self) -> dict[str, int]:
-        """Patients behind the accuracies."""
-        groups, out = self.predictions.groups, {}
+        """Patients behind the shares and the accuracies."""
+        groups, known = self.predictions.groups, self.known("change")
+        out = {"fragility_share": len(np.unique(self.patient[known]))}
+        for g, name in enumerate(groups.names):
+            out[f"fragility_share_in:{name}"] = len(np.unique(self.patient[known & (self.group == g)]))
         codes = np.asarray(groups.codes)[self.group] if len(self.group) else self.group
         for a, made in enumerate(groups.values):
             for b, met in enumerate(groups.values):
@@ -191,7 +208,7 @@ class Report:
         for metric, value in self.measure(once(self.predictions)).items():
             if not np.isnan(value[0]):
                 continue
-            if metric.partition(":")[0].removesuffix("_in") in RATIOS:
+            if metric.partition(":")[0].removesuffix("_in") in ("fragility_share", *RATIOS):
                 shown = np.isfinite(self.arrays["area"]).any()
                 still = "no right example that shows a lesion has a gradient" if shown else "no example shows a lesion"
                 out[metric] = f"{still} in this group" if ":" in metric else still
@@ -203,16 +220,32 @@ class Report:
 
     def findings(self, estimates: Mapping[str, Estimate]) -> list[Finding]:
         """See :meth:`robustbench_spur.evaluators.fragility.Fragility.findings`."""
-        question, name = "Where can it be misled?", "fragility_ratio"
-        estimate = estimates[name]
-        if estimate.value is None:
-            return [Finding(question, "unknown", f"Cannot be told: {estimate.reason}.", (name,), "Where it is misled.")]
-        verdict = beyond(estimate, 1.0, above=False)
-        spread = (
-            "" if estimate.low is None or estimate.high is None else f" ({estimate.low:.2f} to {estimate.high:.2f})"
-        )
+        return [self._place(estimates), self._transfers(estimates[GAP])]
+
+    def _place(self, estimates: Mapping[str, Estimate]) -> Finding:
+        """Whether the change lies in the lesion."""
+        question, names = "Where can it be misled?", ("fragility_share", "fragility_ratio")
+        share, chance = (estimates[name] for name in names)
+        if share.value is None or chance.value is None:
+            return Finding(question, "unknown", f"Cannot be told: {share.reason}.", names, "Where it is misled.")
+        verdict = beyond(chance, 1.0, above=False)
         text = (
-            f"Of the small change that harms it most, {estimate.value:.2f}{spread} times as much lies in the lesion as if"
-            " the lesion were any other place"
+            f"Of the energy of the small change that harms it most, {in_percent(share)} lies in the lesion,"
+            f" {chance.value:.3g} times as much as if the lesion were any other place"
         )
-        return [Finding(question, verdict, f"{text}.", (name,), LIMITS[verdict])]
+        return Finding(question, verdict, f"{text}.", names, PLACE_LIMITS[verdict])
+
+    def _transfers(self, gap: Estimate) -> Finding:
+        """Whether the same change misleads it at all attribute values."""
+        attribute = self.predictions.groups.attribute
+        question, names = f"Is it misled by the same thing whatever the {attribute}?", (GAP,)
+        if gap.value is None:
+            return Finding(question, "unknown", f"Cannot be told: {gap.reason}.", names, "That it is.")
+        verdict = beyond(gap, NOTABLE)
+        more = "more" if gap.value >= 0 else "less"
+        spread = "" if gap.low is None or gap.high is None else f" ({gap.low:.3f} to {gap.high:.3f})"
+        text = (
+            f"A universal change made at one value of {attribute} leaves {abs(gap.value):.3f} {more}{spread} of the examples"
+            " right at another than that value's own"
+        )
+        return Finding(question, verdict, f"{text}.", names, GAP_LIMITS[verdict])

@@ -33,7 +33,7 @@ from robustbench_spur.evaluators.pgd import PGD
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.networks import Classifier
 from robustbench_spur.statistics import resample_counts
-from robustbench_spur.types import SpurbenchError
+from robustbench_spur.types import Estimate, SpurbenchError
 from tests.evaluators import reference
 from tests.evaluators.reference import once, predictions_of, said, universe
 from tests.evaluators.test_pgd import (
@@ -381,7 +381,11 @@ def checks_of(model: nn.Module, images: Images, predictions: Predictions, **para
     details = evaluator.details(given_arrays)
     rows = {row["check"]: row for row in details["checks"]}
     assert details["failed"] == [f"{name}: {row['said']}" for name, row in rows.items() if row["passed"] is False]
-    assert numbers(evaluator, given_arrays)["attacked_failed_checks"] == len(details["failed"])
+    failed = numbers(evaluator, given_arrays)["attacked_failed_checks"]
+    assert failed == len(details["failed"])
+    (finding,) = evaluator.findings(given_arrays, {"attacked_failed_checks": Estimate(failed)})
+    assert finding.verdict == ("problem" if failed else "no sign")
+    assert all(sentence in finding.sentence for sentence in details["failed"])
     return rows
 
 
@@ -409,19 +413,24 @@ def test_an_honest_network_passes() -> None:
         assert rows["more never help"]["number"] == 0
 
 
-def test_a_network_that_draws_noise_breaks_the_order_of_steps() -> None:
-    model, images = masked(Noisy(), 200)
-    labels = np.asarray(logits_of(model, images).argmax(axis=1), np.int64)
+@pytest.mark.parametrize(("features", "steady"), [(Noisy, False), (nn.Flatten, True)])
+def test_a_network_that_draws_noise_breaks_the_order_of_steps(features: Any, steady: bool) -> None:
+    model, images = masked(features(), 300)
+    with seeded(1, CPU):
+        labels = np.asarray(logits_of(model, images).argmax(axis=1), np.int64)
     with attackable(model, CPU):
         found = sanity.gather(
             Target(model, unit(images), labels, 0),
             [Ball("linf", 1e-4)],
-            np.ones(200, bool),
+            np.ones(300, bool),
             Effort(2, steps=1, queries=1),
         )
-    # without noise: the second run's first step is the first run's
     check = sanity.more_never_help(found.short, found.fell.astype(np.int64), 1)
-    assert check.passed is (check.number == 0)
+    assert check.passed is steady
+    assert (check.number == 0) is steady
+
+
+def test_more_never_help_by_hand() -> None:
     flipped = sanity.more_never_help(np.array([[False], [True]]), np.array([[NEVER], [NEVER]]), 4)
     assert (flipped.passed, flipped.number) == (False, 1)
     assert flipped.said.startswith("1 examples fall within 4 steps and survive 8")
@@ -614,6 +623,8 @@ def test_details_by_hand() -> None:
     assert list(details["curves"]) == ["auto"]
     assert details["undefined"]["attacked_accuracy:apgd_t:1/255"] == "the targeted DLR loss needs 4 classes"
     assert details["undefined"]["attacked_failed_checks"] == "the checks were not asked for"
+    unknown = {"attacked_failed_checks": Estimate(None, reason="the checks were not asked for")}
+    assert evaluator.findings(predictions, unknown)[0].sentence == "Cannot be told: the checks were not asked for."
     alone = Attacks(Attacks.Parameters(examples=8, attacks=("pgd",), checks=False))
     arrays = {**predictions.arrays, "attacks_robust": predictions.arrays["attacks_robust"][:, 1:]}
     reasons = alone.details(dataclasses.replace(predictions, arrays=arrays))["undefined"]

@@ -318,6 +318,11 @@ def test_numbers_by_hand() -> None:
     found = numbers(evaluator, predictions)
     assert found == pytest.approx(
         {
+            "fragility_share": 0.9 / 3,
+            "fragility_share_in:clear@3T": math.nan,
+            "fragility_share_in:clear@1.5T": math.nan,
+            "fragility_share_in:tumour@3T": 0.3,
+            "fragility_share_in:tumour@1.5T": 0.3,
             "fragility_ratio": 0.9 / 0.4,
             "fragility_ratio_in:clear@3T": math.nan,
             "fragility_ratio_in:clear@1.5T": math.nan,
@@ -341,7 +346,11 @@ def test_numbers_by_hand() -> None:
     assert again["fragility_ratio"] == pytest.approx((3 * 0.5 + 0.1 + 0.3) / (0.3 + 0.2 + 0.1))
     assert again["fragility_transfer:1.5T:3T"] == pytest.approx((0 + 3 / 4) / 2)
     behind = evaluator.support(predictions)
-    assert behind == {f"fragility_transfer:{a}:{b}": 4 for a in GROUPS.values for b in GROUPS.values}
+    shares = {"fragility_share": 3, "fragility_share_in:tumour@3T": 2, "fragility_share_in:tumour@1.5T": 1}
+    assert {name: count for name, count in behind.items() if count} == {
+        **shares,
+        **{f"fragility_transfer:{a}:{b}": 4 for a in GROUPS.values for b in GROUPS.values},
+    }
     details = evaluator.details(predictions)
     assert json.loads(json.dumps(details, allow_nan=False)) == details
     assert details["transfer"][0]["random"] == pytest.approx((1 + 1 / 2) / 2)
@@ -475,17 +484,34 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "verdict"),
-    [(0.4, 0.2, 0.6, "problem"), (0.9, 0.7, 1.2, "doubt"), (5.0, 4.0, 6.0, "no sign"), (None, None, None, "unknown")],
+    ("ratio", "gap", "verdicts"),
+    [
+        ((0.4, 0.2, 0.6), (0.3, 0.2, 0.4), ["problem", "problem"]),
+        ((0.9, 0.7, 1.2), (0.2, 0.05, 0.3), ["doubt", "doubt"]),
+        ((5.0, 4.0, 6.0), (-0.02, -0.1, 0.1), ["no sign", "no sign"]),
+        ((None, None, None), (None, None, None), ["unknown", "unknown"]),
+    ],
 )
-def test_findings(value: float | None, low: float | None, high: float | None, verdict: str) -> None:
+def test_findings(ratio: tuple[Any, Any, Any], gap: tuple[Any, Any, Any], verdicts: list[str]) -> None:
     evaluator, predictions = by_hand()
-    given_estimate = Estimate(value, low, high, reason="" if value else "no example shows a lesion")
-    (finding,) = evaluator.findings(predictions, {"fragility_ratio": given_estimate})
-    assert finding.verdict == verdict
-    assert finding.metrics == ("fragility_ratio",)
-    expected = f"{value:.2f} ({low:.2f} to {high:.2f}) times" if value else "no example shows a lesion"
-    assert expected in finding.sentence
+    known = ratio[0] is not None
+    reason = "" if known else "no example shows a lesion"
+    share = Estimate(0.125, 0.1, 0.15) if known else Estimate(None, reason=reason)
+    estimates = {
+        "fragility_share": share,
+        "fragility_ratio": Estimate(*ratio, reason=reason),
+        "fragility_transfer_gap": Estimate(*gap, reason=reason),
+    }
+    place, transfer = evaluator.findings(predictions, estimates)
+    assert [place.verdict, transfer.verdict] == verdicts
+    assert {*place.metrics, *transfer.metrics} == set(estimates)
+    if not known:
+        assert reason in place.sentence
+        assert reason in transfer.sentence
+        return
+    assert "12.5 % (10.0 to 15.0) lies in the lesion" in place.sentence
+    assert f"{ratio[0]:.3g} times as much" in place.sentence
+    assert f"leaves {abs(gap[0]):.3f} {'less' if gap[0] < 0 else 'more'} ({gap[1]:.3f} to" in transfer.sentence
 
 
 @pytest.mark.parametrize("given_settings", [{"norm": "l1"}, {"radius": 0}, {"universal_radius": 1.5}, {"steps": 0}])
