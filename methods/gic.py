@@ -13,7 +13,7 @@ Needs: images and labels of the ``adapt`` partition, labels of the training set.
     comparison set must mix the groups otherwise than the training set does, and ``validation`` mixes them alike.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -40,6 +40,7 @@ class GIC(InferredGroupDRO):
     summary = "finds the attribute by comparison with an unbiased set, then GroupDRO"
     source = "Han and Zou 2024, Preciser group inference, correlation and spurious term"
     needs = ("adapt",)
+    presets: ClassVar = {"quick": {"steps": 60}}
     Hyperparameters = GICHyperparameters
 
     def fit(self, task: Task) -> Stage:

@@ -13,7 +13,7 @@ Deviations: features are standardised; all points in every step, where the origi
 Needs: labels of the training and the validation set, no attributes.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class NSF(ERM):
     summary = "moves held-out features of a class together and fits the last layer on what comes right"
     source = "Li et al. 2025, Let samples speak (neutralizing spurious features)"
     needs = ()
+    presets: ClassVar = {"quick": {"change_steps": 50, "layer_steps": 100}}
     Hyperparameters = NSFHyperparameters
 
     def fit(self, task: Task) -> Stage:
