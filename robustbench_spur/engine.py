@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -277,18 +278,30 @@ def _subject(stage: Stage, runtime: Runtime, progress: Progress) -> Subject:
     for name, pixels, logits in zip(names, stage.parents[1::2], stage.parents[2::2], strict=True):
         predictions = predictions_of(split, name, runtime.artifacts.arrays(logits.key)["logits"], {})
         parts[name] = Part(predictions, images_of(pixels, runtime))
-    own = parts[names[0]]
-    rows, size = split.table.partitions[names[0]], own.images.shape[-1]
-    scenes = {name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in spec["requires"]}
+    subject = subject_of(split, names[0], parts, spec["reads"], spec["requires"])
+    return replace(subject, load=lambda: load_model(model, runtime), device=runtime.device, progress=progress)
+
+
+def subject_of(
+    split: OpenSplit, partition: str, parts: Mapping[str, Part], reads: Sequence[str], requires: Sequence[str]
+) -> Subject:
+    """What an evaluator may look at of a split, without the model.
+
+    Args:
+        split: which.
+        partition: that is measured.
+        parts: it, and those of ``reads``, by name, with images.
+        reads: see :attr:`Evaluator.reads`.
+        requires: see :attr:`Evaluator.requires`.
+    """
+    own, rows = parts[partition], split.table.partitions[partition]
+    size = own.images.shape[-1]
     return Subject(
         own.predictions,
         own.images,
-        lambda: load_model(model, runtime),
-        runtime.device,
-        progress,
-        {name: parts[name] for name in names[1:]},
-        scenes,
-        rows.extra,
+        others={name: parts[name] for name in reads},
+        scenes={name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in requires},
+        columns=rows.extra,
     )
 
 

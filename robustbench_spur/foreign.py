@@ -9,7 +9,6 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.cell import lacking
-from robustbench_spur.engine import predictions_of
-from robustbench_spur.evaluators.base import Evaluator, Part, Predictions, Subject
+from robustbench_spur.engine import predictions_of, subject_of
+from robustbench_spur.evaluators.base import Evaluator, Part
 from robustbench_spur.examining import PARTITION, Ask, Examined
 from robustbench_spur.executor import LocalExecutor
 from robustbench_spur.manifest import load_manifest
@@ -123,7 +122,8 @@ def _examined(
     for one in wanted:
         if one.collects:
             try:
-                arrays |= one.collect(_subject(model, one, parts, cell, plan))
+                subject = subject_of(split, PARTITION, parts, one.reads, one.requires)
+                arrays |= one.collect(replace(subject, load=lambda: model, device=plan.runtime.device))
             except (Exception, SystemExit) as error:  # other people's models and evaluators
                 failed[one.name] = (
                     str(error) if isinstance(error, SpurbenchError) else f"{type(error).__name__}: {error}"
@@ -156,19 +156,3 @@ def _part(model: Any, name: str, cell: PlannedCell, plan: Plan, watcher: Watcher
                 " let the model take such images."
             ) from error
     return Part(predictions_of(split, name, np.concatenate(said).astype(np.float32), {}), images)
-
-
-def _subject(model: Any, evaluator: Evaluator, parts: Mapping[str, Part], cell: PlannedCell, plan: Plan) -> Subject:
-    split = cell.spec.split
-    rows, own = split.table.partitions[PARTITION], parts[PARTITION]
-    size = own.images.shape[-1]
-    predictions: Predictions = own.predictions
-    return Subject(
-        predictions,
-        own.images,
-        lambda: model,
-        plan.runtime.device,
-        others={name: parts[name] for name in evaluator.reads},
-        scenes={name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in evaluator.requires},
-        columns=rows.extra,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_spur.attack.ball import SAME_RADIUS
 from robustbench_spur.attack.tools import logits_of
 from robustbench_spur.evaluators.base import Floats, Predictions
 from robustbench_spur.statistics import group_means
@@ -127,6 +129,18 @@ class Attacked:
 def once(predictions: Predictions) -> Floats:
     """The counts that give the point estimate: every patient once, shape (1, patients)."""
     return np.ones((1, len(predictions.patients)))
+
+
+def one_of(radius: float, radii: Sequence[float]) -> float:
+    """The one of several radii that a radius means.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    for known in radii:
+        if abs(known - radius) <= SAME_RADIUS:
+            return float(known)
+    raise ValueError(f"expected one of the radii {list(radii)}, found {radius}")
 
 
 def as_number(value: Any) -> Any:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from robustbench_spur.evaluators.base import Finding, Picture, Predictions, Subject
 from robustbench_spur.evaluators.finding import VERDICTS
@@ -72,12 +70,6 @@ class Audit:
         """Number of findings of each verdict."""
         return {name: sum(finding.verdict == name for finding, _ in self.findings) for name in VERDICTS}
 
-    def groups(self) -> Iterator[tuple[str, int, int]]:
-        """Name, slices and patients of every declared group."""
-        for place, name in enumerate(self.predictions.groups.names):
-            rows = self.predictions.group == place
-            yield name, int(rows.sum()), len(np.unique(self.predictions.patient[rows]))
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but the pictures."""
         return {
@@ -85,7 +77,7 @@ class Audit:
             "notes": list(self.notes),
             "slices": len(self.predictions),
             "patients": len(self.predictions.patients),
-            "groups": [{"group": name, "slices": n, "patients": m} for name, n, m in self.groups()],
+            "groups": [{"group": name, "slices": n, "patients": m} for name, n, m in self.predictions.group_sizes()],
             "verdicts": self.counts,
             "findings": [
                 {**vars(finding), "metrics": list(finding.metrics), "evaluator": one.name}

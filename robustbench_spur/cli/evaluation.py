@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -30,12 +29,7 @@ WIDE = 100
 
 def group_rows(predictions: Predictions) -> list[dict[str, Any]]:
     """Examples and patients of each declared group."""
-    rows = []
-    for code, name in enumerate(predictions.groups.names):
-        mine = predictions.group == code
-        patients = len(np.unique(predictions.patient[mine]))
-        rows.append({"group": name, "examples": int(mine.sum()), "patients": patients})
-    return rows
+    return [{"group": name, "examples": n, "patients": m} for name, n, m in predictions.group_sizes()]
 
 
 def number(value: float | None) -> str:

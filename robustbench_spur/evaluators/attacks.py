@@ -37,12 +37,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationInfo, field_validator
 
-from robustbench_spur.attack import SAME_RADIUS, as_floats, attackable, radius_label
+from robustbench_spur.attack import as_floats, attackable, radius_label
 from robustbench_spur.attack.ball import Ball
 from robustbench_spur.attack.engine import Target, each, ensemble
 from robustbench_spur.attack.parts import Effort
 from robustbench_spur.attack.sanity import gather
-from robustbench_spur.attack.subset import as_number, balanced_subset, check_inputs, check_model
+from robustbench_spur.attack.subset import as_number, balanced_subset, check_inputs, check_model, one_of
 from robustbench_spur.evaluators.attack_names import AUTO, BLACK_BOX, NAMES, NOT_MADE, PARTS, defined, members
 from robustbench_spur.evaluators.attack_report import Report
 from robustbench_spur.evaluators.base import (
@@ -153,10 +153,7 @@ class Attacks(Evaluator):
         @field_validator("headline_radius")
         @classmethod
         def _one_of_radii(cls, headline: float, info: ValidationInfo) -> float:
-            for radius in info.data.get("radii", (headline,)):
-                if abs(radius - headline) <= SAME_RADIUS:
-                    return float(radius)
-            raise ValueError(f"expected one of the radii {list(info.data['radii'])}, found {headline}")
+            return one_of(headline, info.data.get("radii", (headline,)))
 
     def collect(self, subject: Subject) -> dict[str, NDArray[Any]]:
         """Make the attacks on what the subset holds of examples that are right. See :meth:`Evaluator.collect`.

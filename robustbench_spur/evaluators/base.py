@@ -6,7 +6,7 @@ mean over seeds and the paired comparison of two methods (the same resamples for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -88,6 +88,12 @@ class Predictions:
     def group(self) -> NDArray[np.int64]:
         """Group index of each example, shape (n,)."""
         return self.groups.index(self.labels, self.attributes)
+
+    def group_sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Name, examples and patients of every declared group, in index order."""
+        for place, name in enumerate(self.groups.names):
+            rows = self.group == place
+            yield name, int(np.count_nonzero(rows)), len(np.unique(self.patient[rows]))
 
     @cached_property
     def patients(self) -> NDArray[np.str_]:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationInfo, field_validator
 
-from robustbench_spur.attack import SAME_RADIUS, as_floats, attackable, radius_label
+from robustbench_spur.attack import as_floats, attackable, radius_label
 from robustbench_spur.attack.ball import Ball
 from robustbench_spur.attack.engine import Target, survivors
 from robustbench_spur.attack.parts import Effort, projected
@@ -39,6 +39,7 @@ from robustbench_spur.attack.subset import (
     check_model,
     check_subset,
     once,
+    one_of,
     quotas,
 )
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
@@ -120,10 +121,7 @@ class PGD(Evaluator):
         @field_validator("headline_radius")
         @classmethod
         def _one_of_radii(cls, headline: float, info: ValidationInfo) -> float:
-            for radius in info.data.get("radii", (headline,)):
-                if abs(radius - headline) <= SAME_RADIUS:
-                    return float(radius)
-            raise ValueError(f"expected one of the radii {list(info.data['radii'])}, found {headline}")
+            return one_of(headline, info.data.get("radii", (headline,)))
 
     @property
     def labels(self) -> tuple[str, ...]:

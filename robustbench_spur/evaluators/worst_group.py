@@ -130,13 +130,8 @@ def group_table(predictions: Predictions) -> list[dict[str, Any]]:
     """Name, number of examples and patients, and accuracy (or None) of each declared group, in index order."""
     accuracy = group_accuracies(predictions, everyone(predictions))[0]
     return [
-        {
-            "group": name,
-            "examples": int(np.count_nonzero(predictions.group == g)),
-            "patients": distinct_patients(predictions, predictions.group == g),
-            "accuracy": finite(accuracy[g]),
-        }
-        for g, name in enumerate(predictions.groups.names)
+        {"group": name, "examples": examples, "patients": patients, "accuracy": finite(accuracy[g])}
+        for g, (name, examples, patients) in enumerate(predictions.group_sizes())
     ]
 
 
