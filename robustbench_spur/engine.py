@@ -31,6 +31,7 @@ from robustbench_spur.models import (
 from robustbench_spur.parameters import Training
 from robustbench_spur.pixels import ARRAYS, Progress, gather, images_of, make_pixels
 from robustbench_spur.registry import Registry
+from robustbench_spur.rerendered import kept_scene
 from robustbench_spur.runtime import Runtime
 from robustbench_spur.splitref import OpenSplit
 from robustbench_spur.stage import Stage
@@ -278,12 +279,18 @@ def _subject(stage: Stage, runtime: Runtime, progress: Progress) -> Subject:
     for name, pixels, logits in zip(names, stage.parents[1::2], stage.parents[2::2], strict=True):
         predictions = predictions_of(split, name, runtime.artifacts.arrays(logits.key)["logits"], {})
         parts[name] = Part(predictions, images_of(pixels, runtime))
-    subject = subject_of(split, names[0], parts, spec["reads"], spec["requires"])
+    subject = subject_of(split, names[0], parts, spec["reads"], spec["requires"], runtime, stage.parents[1])
     return replace(subject, load=lambda: load_model(model, runtime), device=runtime.device, progress=progress)
 
 
 def subject_of(
-    split: OpenSplit, partition: str, parts: Mapping[str, Part], reads: Sequence[str], requires: Sequence[str]
+    split: OpenSplit,
+    partition: str,
+    parts: Mapping[str, Part],
+    reads: Sequence[str],
+    requires: Sequence[str],
+    runtime: Runtime,
+    pixels: Stage,
 ) -> Subject:
     """What an evaluator may look at of a split, without the model.
 
@@ -293,14 +300,17 @@ def subject_of(
         parts: it, and those of ``reads``, by name, with images.
         reads: see :attr:`Evaluator.reads`.
         requires: see :attr:`Evaluator.requires`.
+        runtime: where scenes are kept.
+        pixels: the stage of the partition's images.
     """
     own, rows = parts[partition], split.table.partitions[partition]
     size = own.images.shape[-1]
+    scenes = {name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in requires}
     return Subject(
         own.predictions,
         own.images,
         others={name: parts[name] for name in reads},
-        scenes={name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in requires},
+        scenes={name: kept_scene(runtime, pixels, name, len(rows), render) for name, render in scenes.items()},
         columns=rows.extra,
     )
 

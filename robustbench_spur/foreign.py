@@ -122,7 +122,8 @@ def _examined(
     for one in wanted:
         if one.collects:
             try:
-                subject = subject_of(split, PARTITION, parts, one.reads, one.requires)
+                pixels = cell.spec.data.pixels[PARTITION]
+                subject = subject_of(split, PARTITION, parts, one.reads, one.requires, plan.runtime, pixels)
                 arrays |= one.collect(replace(subject, load=lambda: model, device=plan.runtime.device))
             except (Exception, SystemExit) as error:  # other people's models and evaluators
                 failed[one.name] = (

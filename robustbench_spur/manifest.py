@@ -11,9 +11,16 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from robustbench_spur.parameters import Settings, Training
-from robustbench_spur.types import SpurbenchError, nearest
+from robustbench_spur.types import SplitTable, SpurbenchError, nearest
 
 DEFAULT_BOARD = "v1"
+
+
+class PartitionPin(Settings):
+    """The rows of a partition."""
+
+    sha256: str = Field(description="of its rows, in order: id, label, attribute, patient")
+    groups: dict[str, dict[str, int]] = Field(description="examples and patients of every group, as a record has them")
 
 
 class SplitPin(Settings):
@@ -24,6 +31,27 @@ class SplitPin(Settings):
     sha256: str | None = Field(
         description="of its id/label/group/patient table; None where it depends on the user's copy"
     )
+    classes: tuple[str, ...] = Field(default=(), description="in order; none where the table is not pinned")
+    attribute: str = ""
+    values: tuple[str, ...] = Field(default=(), description="of the attribute, in order")
+    partitions: dict[str, PartitionPin] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, version: int, table: SplitTable) -> Self:
+        """The pin of a split whose table is known."""
+        counts, groups = table.counts(), table.groups
+        return cls(
+            name=name,
+            version=version,
+            sha256=table.sha256(),
+            classes=groups.classes,
+            attribute=groups.attribute,
+            values=groups.values,
+            partitions={
+                partition: PartitionPin(sha256=rows.digest(), groups=counts[partition])
+                for partition, rows in table.partitions.items()
+            },
+        )
 
 
 class EvaluatorPin(Settings):

@@ -281,7 +281,18 @@ class Measured:
             collected = self.evaluators[column.evaluator].collects
             if about is None or (collected and about != {"version": pin.version, "parameters": pin.parameters}):
                 return False
+            if any(
+                array not in rows.arrays
+                for _, rows in self._predictions.get(column.partition, ())
+                for array in collected
+            ):
+                return False
         return column.partition in self._predictions
+
+    def _why_absent(self, column: Column) -> str:
+        """Why a column has no value: what a record says, as of an evaluator that the data set offers nothing to."""
+        noted = [record.details.get(column.partition, {}).get(column.evaluator, {}) for record in self._done]
+        return next((str(about["not_applicable"]) for about in noted if "not_applicable" in about), "not evaluated")
 
     def _of(self, column: Column) -> list[Seed]:
         """What a column's evaluator gives, seed by seed."""
@@ -315,7 +326,7 @@ class Measured:
         if column.parameter is not None:
             return getattr(self.evaluators[column.evaluator].parameters, column.parameter)
         if not self._has(column):
-            return Estimate(None, reason="not evaluated") if column.metric else None
+            return Estimate(None, reason=self._why_absent(column)) if column.metric else None
         if column.metric is not None:
             return self._estimate(column, column.metric)
         family = str(column.family or column.lowest)

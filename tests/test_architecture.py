@@ -37,7 +37,7 @@ LAYERS = {
     "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets"
     " calibration corruptions saliency relevance probing shortcut erasing fitting ensembling",
     "plugins": "evaluators splits methods",
-    "work": "pixels passes checkpoints training models engine executor request cell plan runner export tuning.tuned",
+    "work": "pixels rerendered passes checkpoints training models engine executor request cell plan runner export tuning.tuned",
     "kit": "conformance",
     "data": "download unpack preparation doctor newplugin curation",
     "searches": "tuning",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 
 from robustbench_spur import manifest as manifest_module
-from robustbench_spur.manifest import DEFAULT_BOARD, Column, Manifest, boards_folder, load_manifest
+from robustbench_spur.manifest import DEFAULT_BOARD, Column, Manifest, SplitPin, boards_folder, load_manifest
 from robustbench_spur.method import TRACKS
 from robustbench_spur.record import SCHEMA_VERSION
 from robustbench_spur.registry import Registry
 from robustbench_spur.rows import Row
 from robustbench_spur.scoring import load_evaluators
-from robustbench_spur.splitref import parse_split
+from robustbench_spur.splitref import parse_split, parse_splits
 from robustbench_spur.types import SpurbenchError
 from tests.records import make_manifest, make_record
 
@@ -26,7 +27,8 @@ ROW_KEYS = {
 }  # fmt: skip
 ESTIMATES = {
     "worst_group_accuracy", "micro_accuracy", "balanced_accuracy", "validation_accuracy", "ece",
-    "pgd_worst_group_accuracy",
+    "pgd_worst_group_accuracy", "aurc", "equalised_odds", "conflict_error_share", "attribute_flip_rate",
+    "attribute_effect", "lesion_effect",
 }  # fmt: skip
 
 
@@ -51,11 +53,25 @@ def write(folder: Path, content: Any, name: str = "v9") -> None:
 # The board of the package
 
 
-def test_the_default_board_is_a_draft_under_its_own_name() -> None:
+def test_the_default_board_is_frozen_under_its_own_name() -> None:
     board = load_manifest()
-    assert (board.board, board.status, board.schema_version) == (DEFAULT_BOARD, "draft", SCHEMA_VERSION)
+    assert (board.board, board.status, board.schema_version) == (DEFAULT_BOARD, "frozen", SCHEMA_VERSION)
     assert load_manifest(DEFAULT_BOARD) is load_manifest(DEFAULT_BOARD)
     assert Manifest.model_validate(board.model_dump(mode="json")) == board
+
+
+def test_the_frozen_manifest_is_never_edited() -> None:
+    """A later board is a new folder. Whoever changes this hash changes what published numbers mean."""
+    digest = hashlib.sha256((boards_folder() / "v1" / "board.json").read_bytes()).hexdigest()
+    assert digest == "881b699a3636d70686b2a00a9a9784f2f6f8804e6343add8962e51739b66e594"
+
+
+def test_the_pins_of_the_embedded_splits_are_what_their_data_sets_make() -> None:
+    registry = Registry()
+    for pin in load_manifest().splits:
+        if pin.name.startswith("phantom/"):
+            (ref,) = parse_splits(pin.name, registry)
+            assert SplitPin.of(pin.name, int(ref.plugin.version or 0), ref.open(None).table) == pin
 
 
 def test_its_columns_refer_to_what_the_evaluators_state() -> None:
@@ -68,7 +84,9 @@ def test_its_columns_refer_to_what_the_evaluators_state() -> None:
         assert column.partition in plugin.literal("partitions", ("test",))
         metrics = plugin.literal("metrics")
         if column.metric is not None:
-            assert column.better in (metrics[column.metric].better, "neither")
+            family = f"{column.metric.partition(':')[0]}:"
+            defined = metrics[column.metric] if column.metric in metrics else metrics[family]
+            assert column.better in (defined.better, "neither")
         elif column.parameter is not None:
             assert column.parameter in {setting.name for setting in plugin.source.settings}
         else:

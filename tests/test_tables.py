@@ -116,7 +116,7 @@ def test_no_line_is_longer_than_80_columns_and_no_number_is_cut_whatever_the_wid
 
 def test_a_table_names_its_split_network_board_and_tracks() -> None:
     text = printed(make_row(), make_row("seeing", track="train"), width=200)
-    assert f"{SPLIT}, smallcnn, 64 pixels, board v1 (draft)" in text
+    assert f"{SPLIT}, smallcnn, 64 pixels, board v1 (frozen)" in text
     assert f"Tracks: none ({TRACK_WORDS['none']}); train ({TRACK_WORDS['train']})." in text
     assert "95 % interval over patients" in text
     for column in load_manifest().columns:
