@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from robustbench_spur.coverage import belongs
+from robustbench_spur.evaluators.base import Evaluator
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.ranking import rank_table
-from robustbench_spur.record import RecordStore
+from robustbench_spur.record import Record, RecordStore
 from robustbench_spur.registry import Registry
-from robustbench_spur.rows import Latest, Measured, Row, make_row, newest
+from robustbench_spur.rows import Arrays, Latest, Measured, Row, make_row, newest
 from robustbench_spur.scoring import Scorer, load_evaluators
+from robustbench_spur.standing import Standing
 from robustbench_spur.store import Store
 from robustbench_spur.types import Estimate
 
-__all__ = ["Board", "Row", "build_board"]
+__all__ = ["Board", "Row", "Source", "build_board", "score_board"]
 
 
 @dataclass
@@ -55,25 +57,74 @@ class Board:
         return [row.as_dict(self.manifest.columns) for row in self.rows]
 
 
-def build_board(home: Home, manifest: Manifest, plugin_files: tuple[Path, ...] = ()) -> Board:
+@dataclass(frozen=True)
+class Source:
+    """Records whose newest count: those of a home, or of an entry of a published board.
+
+    Args:
+        records: oldest first.
+        arrays: gives the predictions of a record.
+        standing: whose a row is, and how far it can be trusted.
+    """
+
+    records: Sequence[Record]
+    arrays: Callable[[Record], Arrays]
+    standing: Callable[[Row], Standing] = lambda row: Standing()
+
+
+def build_board(
+    home: Home, manifest: Manifest, plugin_files: tuple[Path, ...] = (), splits: Collection[str] | None = None
+) -> Board:
     """Score and rank the records of a home by a manifest. Imports no torch.
+
+    Args:
+        home: folder of results.
+        manifest: of the board.
+        plugin_files: drafts given by path.
+        splits: in full, without a fold; all where None.
 
     Raises:
         SpurbenchError: a record or its predictions are damaged.
     """
     store = RecordStore(home.records, home.predictions)
+    wanted = [record for record in store if splits is None or record.identity.family in splits]
+    source = Source(wanted, store.arrays)
+    return score_board([source], manifest, Store(home.root / "scores"), plugin_files)
+
+
+def score_board(
+    sources: Iterable[Source], manifest: Manifest, scores: Store | None, plugin_files: tuple[Path, ...] = ()
+) -> Board:
+    """Score and rank records by a manifest. Imports no torch.
+
+    Args:
+        sources: of the records; a configuration that several have is a row of each.
+        manifest: of the board.
+        scores: where resampled values are kept; nowhere where None.
+        plugin_files: drafts given by path.
+
+    Raises:
+        SpurbenchError: the predictions of a record are damaged.
+    """
     evaluators = {e.name: e for e in load_evaluators(Registry(plugin_files), manifest.evaluators)}
-    scorer = Scorer(Store(home.root / "scores"), manifest.bootstrap)
-    records = [record for record in store if belongs(record, manifest)]
-    latest = Latest(records)
-    made = [make_row(own, manifest, latest) for own in newest(records, manifest).values()]
-    rows = [row for row in made if row is not None]
-    for row in rows:
-        if row.seeds:
-            Measured(row, store, scorer, evaluators, manifest).fill()
+    scorer = Scorer(scores, manifest.bootstrap)
+    rows = [row for source in sources for row in _rows(source, manifest, scorer, evaluators)]
     for table in Board(manifest, rows).tables.values():
         rank_table(table, manifest)
     return Board(manifest, sorted(rows, key=lambda row: _order(row, manifest)))
+
+
+def _rows(source: Source, manifest: Manifest, scorer: Scorer, evaluators: Mapping[str, Evaluator]) -> Iterator[Row]:
+    """The rows of a source, with their values."""
+    records = [record for record in source.records if belongs(record, manifest)]
+    latest = Latest(records)
+    for own in newest(records, manifest).values():
+        row = make_row(own, manifest, latest)
+        if row is not None:
+            row.standing = source.standing(row)
+            if row.seeds:
+                Measured(row, source.arrays, scorer, evaluators, manifest).fill()
+            yield row
 
 
 def _order(row: Row, manifest: Manifest) -> tuple[Any, ...]:
@@ -85,4 +136,4 @@ def _order(row: Row, manifest: Manifest) -> tuple[Any, ...]:
     value = row.values.get(manifest.rank_by)
     number = value.value if isinstance(value, Estimate) and value.value is not None else math.inf
     sign = -1 if manifest.column(manifest.rank_by).better == "higher" and math.isfinite(number) else 1
-    return place, row.table, track, row.rank is None, sign * number, row.first.method.name
+    return place, row.table, track, row.rank is None, sign * number, row.first.method.name, row.standing.entry

@@ -73,7 +73,9 @@ def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> 
             row.difference = Estimate(None, reason="the baseline itself")
         elif row.ranking is not None and _pairs(row, baseline):
             value, spread = row.ranking[0] - baseline.ranking[0], row.ranking[1] - baseline.ranking[1]
-            row.difference = estimate(change, value, spread, manifest.bootstrap.confidence)
+            behind = [one.support for one in (row, baseline) if one.support is not None]
+            fewest = min(behind, default=None)
+            row.difference = estimate(change, value, spread, manifest.bootstrap.confidence, patients=fewest)
 
 
 def _pairs(row: Row, baseline: Row) -> bool:

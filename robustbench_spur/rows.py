@@ -15,14 +15,16 @@ from robustbench_spur.coverage import departure
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Column, Manifest
 from robustbench_spur.protocols import FOLDS
-from robustbench_spur.record import Record, RecordStore, read_predictions
+from robustbench_spur.record import Record, read_predictions
 from robustbench_spur.scoring import Patients, Scorer, metric_of, point, population
+from robustbench_spur.standing import Standing
 from robustbench_spur.statistics import estimate
 from robustbench_spur.types import Estimate
 
 Floats = NDArray[np.float64]
-TIER = "rescored"
-"""Tier of a row computed here: every metric comes from the predictions, none is taken from the record."""
+Arrays = dict[str, NDArray[Any]]
+UNCHECKED = "needs the weights, or a run repeated by the maintainers"
+"""Why a number is missing that cannot be computed again from predictions."""
 FAILED, DEPARTING, RULED = range(3)
 """How a record counts: not done; done, but not by the board's rules; done by them."""
 
@@ -41,6 +43,8 @@ class Row:
         rank_high: the worst rank that the patients allow.
         difference: from the baseline on the same patients and seeds, in the column that ranks.
         ranking: value in the column that ranks, and its replicates, shape (replicates,); None where it has none.
+        support: patients behind that value, of the seed that has the fewest; None where the evaluator does not say.
+        standing: whose it is, and how far it can be trusted.
         more: gives as many replicates of that column as it is asked for.
     """
 
@@ -52,6 +56,8 @@ class Row:
     rank_high: int | None = None
     difference: Estimate = field(default_factory=lambda: Estimate(None, reason="no baseline with the same seeds"))
     ranking: tuple[float, Floats] | None = None
+    support: int | None = None
+    standing: Standing = field(default_factory=Standing)
     more: Callable[[int], Floats] | None = None
 
     @property
@@ -112,7 +118,9 @@ class Row:
             "device": record.identity.numerics.get("device"),
             "selection": record.selection,
             "settings": record.method.given,
-            "tier": TIER,
+            "tier": self.standing.tier,
+            "entry": self.standing.entry,
+            "team": self.standing.team,
             "status": self.status,
             "reason": self.reason,
             "rank": self.rank,
@@ -226,16 +234,21 @@ class Measured:
 
     Args:
         row: to fill.
-        store: of the predictions.
+        arrays: gives the predictions of a record.
         scorer: gives resampled values.
         evaluators: of the board, by name.
         manifest: of the board.
     """
 
     def __init__(
-        self, row: Row, store: RecordStore, scorer: Scorer, evaluators: Mapping[str, Evaluator], manifest: Manifest
+        self,
+        row: Row,
+        arrays: Callable[[Record], Arrays],
+        scorer: Scorer,
+        evaluators: Mapping[str, Evaluator],
+        manifest: Manifest,
     ) -> None:
-        self.row, self.store, self.scorer, self.evaluators, self.manifest = row, store, scorer, evaluators, manifest
+        self.row, self.arrays, self.scorer, self.evaluators, self.manifest = row, arrays, scorer, evaluators, manifest
         self._done = row.measured
         self._patients_of: dict[str, Patients] = {}
         self._predictions: dict[str, list[tuple[str, Predictions]]] = {}
@@ -243,7 +256,7 @@ class Measured:
 
     def fill(self) -> None:
         """Set ``values`` and what the ranking needs."""
-        files = [self.store.arrays(record) for record in self._done]
+        files = [self.arrays(record) for record in self._done]
         for partition in dict.fromkeys(column.partition for column in self.manifest.columns):
             if all(f"{partition}/logits" in arrays for arrays in files):
                 self._predictions[partition] = self._read(partition, files)
@@ -253,7 +266,8 @@ class Measured:
         if ranking.metric and self._has(ranking):
             value, spread = self._mean(ranking, ranking.metric)
             self.row.ranking, self.row.more = (value, spread), partial(self._more, ranking, ranking.metric)
-            self._check_support(ranking)
+            self.row.support = self._patients(ranking, ranking.metric)
+            self._check_support()
         elif self.row.status == "ranked":
             self.row.status, self.row.reason = "unranked", f"no {ranking.title} on {ranking.partition}"
         self._predictions.clear()  # they are read again in the rare case that more replicates are needed
@@ -281,6 +295,8 @@ class Measured:
             collected = self.evaluators[column.evaluator].collects
             if about is None or (collected and about != {"version": pin.version, "parameters": pin.parameters}):
                 return False
+            if collected and not self.row.standing.collected:
+                return False
             if any(
                 array not in rows.arrays
                 for _, rows in self._predictions.get(column.partition, ())
@@ -291,6 +307,8 @@ class Measured:
 
     def _why_absent(self, column: Column) -> str:
         """Why a column has no value: what a record says, as of an evaluator that the data set offers nothing to."""
+        if self.evaluators[column.evaluator].collects and not self.row.standing.collected:
+            return UNCHECKED
         noted = [record.details.get(column.partition, {}).get(column.evaluator, {}) for record in self._done]
         return next((str(about["not_applicable"]) for about in noted if "not_applicable" in about), "not evaluated")
 
@@ -298,15 +316,19 @@ class Measured:
         """What a column's evaluator gives, seed by seed."""
         key, evaluator = (column.evaluator, column.partition), self.evaluators[column.evaluator]
         if key not in self._seeds:
-            self._seeds[key] = [
-                (
-                    point(evaluator, rows),
-                    self.scorer.replicates(evaluator, rows, name, self._patients_of[column.partition]),
-                    evaluator.support(rows),
-                )
-                for name, rows in self._predictions[column.partition]
-            ]
+            found: list[Seed] = []
+            for name, rows in self._predictions[column.partition]:
+                points, among = point(evaluator, rows), self._patients_of[column.partition]
+                needed = [metric for metric in points if self._needs(column, metric)]
+                spread = self.scorer.replicates(evaluator, rows, name, among, needed)
+                found.append((points, spread, evaluator.support(rows)))
+            self._seeds[key] = found
         return self._seeds[key]
+
+    def _needs(self, column: Column, metric: str) -> bool:
+        """Whether any column of the same evaluator and partition shows a metric."""
+        kin = [c for c in self.manifest.columns if (c.evaluator, c.partition) == (column.evaluator, column.partition)]
+        return any(c.metric == metric or metric.startswith(c.family or c.lowest or "\0") for c in kin)
 
     def _mean(self, column: Column, metric: str) -> tuple[float, Floats]:
         """Mean over the seeds of a metric, and of its replicates."""
@@ -316,7 +338,7 @@ class Measured:
 
     def _more(self, column: Column, metric: str, count: int) -> Floats:
         """Mean over the seeds of ``count`` replicates of a metric."""
-        files, evaluator = [self.store.arrays(record) for record in self._done], self.evaluators[column.evaluator]
+        files, evaluator = [self.arrays(record) for record in self._done], self.evaluators[column.evaluator]
         read = self._read(column.partition, files)
         among = self._patients_of[column.partition]
         spread = [self.scorer.more_replicates(evaluator, rows, name, metric, count, among) for name, rows in read]
@@ -348,8 +370,8 @@ class Measured:
         """Patients behind a metric, of the seed that has the fewest."""
         return min((support[metric] for _, _, support in self._of(column) if metric in support), default=None)
 
-    def _check_support(self, column: Column) -> None:
-        fewest, least = self._patients(column, str(column.metric)), self.manifest.minimum_patients
+    def _check_support(self) -> None:
+        fewest, least = self.row.support, self.manifest.minimum_patients
         if fewest is not None and fewest < least and self.row.status == "ranked":
             self.row.status = "unranked"
             self.row.reason = f"the worst group has {fewest} patients, fewer than {least}"

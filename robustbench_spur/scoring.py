@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,10 @@ def population(parts: Sequence[Predictions]) -> Population:
     Args:
         parts: at least one, of the same classes and attribute values.
     """
-    patients, patient = np.unique(np.concatenate([part.clusters for part in parts]), return_inverse=True)
+    if len(parts) == 1:
+        patients, patient = parts[0].patients, parts[0].patient
+    else:
+        patients, patient = np.unique(np.concatenate([part.clusters for part in parts]), return_inverse=True)
     values, classes = len(parts[0].groups.values), len(parts[0].groups.classes)
     group = np.concatenate([part.labels * values + part.attributes for part in parts])
     return Population(patients, strata_of(patient, len(patients), group, classes * values))
@@ -149,20 +152,27 @@ class Scorer:
         self.cache, self.bootstrap = cache, bootstrap
 
     def replicates(
-        self, evaluator: Evaluator, predictions: Predictions, name: str, patients: Patients = None
+        self,
+        evaluator: Evaluator,
+        predictions: Predictions,
+        name: str,
+        patients: Patients = None,
+        metrics: Iterable[str] | None = None,
     ) -> dict[str, Floats]:
-        """Every metric under every resampling of the patients, each of shape (replicates,).
+        """Metrics under every resampling of the patients, each of shape (replicates,).
 
         Args:
             evaluator: with its settings.
             predictions: of one partition.
             name: hash of the predictions' file and the partition: what the values are kept under.
+            metrics: which; all where None.
             patients: all that are resampled, where those of ``predictions`` are a part of them (a fold): a resampling then
                 counts a patient alike in every part. :func:`population` gives them with their strata; names alone, sorted,
                 are one stratum, since the groups of those who are not in ``predictions`` are not known here. None for
                 those of ``predictions``, in their strata.
         """
-        return self._block(evaluator, predictions, name, 0, None, patients)
+        only = None if metrics is None else tuple(sorted(metrics))
+        return self._block(evaluator, predictions, name, 0, only, patients)
 
     def more_replicates(
         self,
@@ -187,7 +197,7 @@ class Scorer:
             patients: see :meth:`replicates`.
         """
         blocks = range(-(-count // self.bootstrap.replicates))
-        parts = [self._block(evaluator, predictions, name, k, metric if k else None, patients)[metric] for k in blocks]
+        parts = [self._block(evaluator, predictions, name, k, (metric,), patients)[metric] for k in blocks]
         return np.concatenate(parts)[:count]
 
     def _block(
@@ -196,12 +206,12 @@ class Scorer:
         predictions: Predictions,
         name: str,
         block: int,
-        metric: str | None,
+        metrics: tuple[str, ...] | None,
         patients: Patients,
     ) -> dict[str, Floats]:
-        """Values under the resamplings of a block, of all metrics or of one; from the cache where they are there."""
+        """Values under the resamplings of a block, of all metrics or of some; from the cache where they are there."""
         if self.cache is None:
-            return self._resample(evaluator, predictions, block, metric, patients)
+            return self._resample(evaluator, predictions, block, metrics, patients)
         parameters = evaluator.parameters.model_dump(mode="json")
         code, groups, bootstrap = code_sha256(evaluator), predictions.groups, self.bootstrap.model_dump(mode="json")
         universe = [groups.names, groups.attribute]
@@ -211,26 +221,33 @@ class Scorer:
         elif patients is not None:
             among = [patients.tolist()]
         key = content_hash(
-            [name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metric, *among]
+            [name, evaluator.name, code, STATISTICS, parameters, universe, bootstrap, block, metrics, *among]
         )
         if not self.cache.has(key):
             with self.cache.making(key) as (folder, _):
-                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metric, patients))
+                write_arrays(folder / "arrays.npz", self._resample(evaluator, predictions, block, metrics, patients))
         return self.cache.arrays(key)
 
     def _resample(
-        self, evaluator: Evaluator, predictions: Predictions, block: int, metric: str | None, patients: Patients
+        self,
+        evaluator: Evaluator,
+        predictions: Predictions,
+        block: int,
+        metrics: tuple[str, ...] | None,
+        patients: Patients,
     ) -> dict[str, Floats]:
         if patients is None:
             patients = population([predictions])
         elif not isinstance(patients, Population):
             patients = Population(patients, np.zeros(len(patients), np.int64))
         own = np.searchsorted(patients.patients, predictions.patients)
+        whole = len(own) == len(patients.patients)
 
         def measure(counts: Floats) -> dict[str, Floats]:
-            if metric is None:
-                return evaluator.measure(predictions, counts[:, own])
-            return {metric: evaluator.measure_one(predictions, counts[:, own], metric)}
+            mine = counts if whole else counts[:, own]
+            if metrics is None:
+                return evaluator.measure(predictions, mine)
+            return evaluator.measure_only(predictions, mine, metrics)
 
         values = resample(
             measure,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,9 @@ MINIMUM_STRATUM = 10
 
 COUNTS_BYTES = 128_000_000
 """Size that the counts of resamplings drawn together may have, in bytes."""
+
+KEPT_BYTES = 16_000_000
+"""Size of counts that are kept for the next evaluator, in bytes; drawing them takes as long as measuring does."""
 
 
 def blocks(rows: int, bytes_per_row: int, limit: int = BLOCK_BYTES) -> Iterator[slice]:
@@ -157,11 +161,24 @@ def resample(
     """
     if replicates < 1:
         raise SpurbenchError(f"Expected at least one resampling, found {replicates}.")
-    parts = [
-        measure(resample_counts(patients, part.stop - part.start, seed, strata, first=first + part.start))
-        for part in blocks(replicates, 8 * patients, COUNTS_BYTES)
-    ]
+    stratum = None if strata is None else np.asarray(strata, np.int64).tobytes()
+    parts = []
+    for part in blocks(replicates, 8 * patients, COUNTS_BYTES):
+        rows, start = part.stop - part.start, first + part.start
+        if 8 * patients * rows <= KEPT_BYTES:
+            parts.append(measure(_kept_counts(patients, rows, seed, stratum, start)))
+        else:
+            parts.append(measure(resample_counts(patients, rows, seed, strata, first=start)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@lru_cache(maxsize=6)
+def _kept_counts(patients: int, replicates: int, seed: int, strata: bytes | None, first: int) -> Floats:
+    """The counts of :func:`resample_counts`, for reading only: all evaluators and methods of a split meet the same."""
+    codes = None if strata is None else np.frombuffer(strata, np.int64)
+    counts = resample_counts(patients, replicates, seed, codes, first=first)
+    counts.setflags(write=False)
+    return counts
 
 
 def check_counts(counts: Floats, patients: int) -> Floats:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from robustbench_spur.board import build_board
+from robustbench_spur.coverage import belongs
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest
-from robustbench_spur.record import RecordStore, read_predictions
-from robustbench_spur.rows import Row
+from robustbench_spur.record import Record, RecordStore, read_predictions
 from robustbench_spur.types import Estimate, SpurbenchError
 
 
@@ -45,23 +45,22 @@ def rows_beside(
     store = RecordStore(home.records, home.predictions)
     if not home.records.is_dir():
         return []
-    board = build_board(home, manifest, plugin_files)
     alike: dict[str, bool] = {}
+    for record in store:
+        if record.status == "done" and belongs(record, manifest) and not alike.get(record.identity.family):
+            alike[record.identity.family] = _same(record, store, predictions, manifest)
+    splits = {name for name, same in alike.items() if same}
     found = []
-    for row in board.rows:
+    for row in build_board(home, manifest, plugin_files, splits).rows if splits else ():
         value = row.values.get(manifest.rank_by) if row.values else None
-        if row.status == "unranked" or not isinstance(value, Estimate) or value.value is None:
-            continue
-        if row.split not in alike:
-            alike[row.split] = _same(row, store, predictions, manifest)
-        if alike[row.split]:
+        if row.status != "unranked" and isinstance(value, Estimate) and value.value is not None:
             found.append(Beside(row.first.method.name, row.first.track, value))
     return found
 
 
-def _same(row: Row, store: RecordStore, predictions: Predictions, manifest: Manifest) -> bool:
-    """Whether a row was measured on the same examples."""
-    record, partition = row.first, manifest.column(manifest.rank_by).partition
+def _same(record: Record, store: RecordStore, predictions: Predictions, manifest: Manifest) -> bool:
+    """Whether a record was measured on the same examples."""
+    partition = manifest.column(manifest.rank_by).partition
     if record.split is None or record.predictions is None:
         return False
     try:

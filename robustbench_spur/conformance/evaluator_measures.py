@@ -239,11 +239,11 @@ def _pure(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
 def _alone(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
     for name, expected in said.values.items():
         try:
-            found = evaluator.measure_one(said.predictions, said.counts, name)
+            found = evaluator.measure_only(said.predictions, said.counts, (name,))[name]
         except (Exception, SystemExit) as error:
             raise FaultError(in_a_line(error), place_of(error, plugin)) from error
         if difference := differs({name: expected}, {name: np.asarray(found)}):
-            return f"Expected of measure_one what measure gives, found {difference}."
+            return f"Expected of measure_only what measure gives, found {difference}."
     return ""
 
 

@@ -6,7 +6,7 @@ mean over seeds and the paired comparison of two methods (the same resamples for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -172,12 +172,19 @@ class Evaluator:
         """
         raise NotImplementedError
 
-    def measure_one(self, predictions: Predictions, counts: Floats, metric: str) -> Floats:
-        """One metric under every resampling, shape (resamples,): what :meth:`measure` gives under its name.
+    def measure_only(self, predictions: Predictions, counts: Floats, metrics: Collection[str]) -> dict[str, Floats]:
+        """Some metrics under every resampling, each of shape (resamples,): what :meth:`measure` gives under their names.
 
-        Override it where that is faster than measuring all: ranking many methods takes tens of thousands of resamplings.
+        Override it where that is faster than measuring all: a board needs a few metrics of thousands of predictions, and
+        ranking many methods takes tens of thousands of resamplings of one.
+
+        Args:
+            predictions: of one partition.
+            counts: see :meth:`measure`.
+            metrics: names, members of families in full.
         """
-        return self.measure(predictions, counts)[metric]
+        every = self.measure(predictions, counts)
+        return {name: every[name] for name in metrics}
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """Number of patients behind each metric that is a mean over patients or examples, for exact intervals at 0 and 1."""

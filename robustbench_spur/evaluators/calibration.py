@@ -30,7 +30,7 @@ Deviations: the debiased error leaves out pairs of examples of one patient, who 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -207,6 +207,13 @@ class Calibration(Evaluator):
             out[f"{name}_gap"] = at[pair[0]][name] - at[pair[1]][name] if pair else undefined
         return out
 
+    def measure_only(self, predictions: Predictions, counts: Floats, metrics: Collection[str]) -> dict[str, Floats]:
+        """See :meth:`Evaluator.measure_only`: numbers over all examples need none at attribute values."""
+        if set(metrics) <= set(GAPS):
+            numbers = _main(self._examples(predictions), check_counts(counts, len(predictions.patients)), metrics)
+            return {name: numbers[name] for name in metrics}
+        return super().measure_only(predictions, counts, metrics)
+
     def _examples(self, predictions: Predictions, rows: NDArray[np.bool_] | None = None) -> Examples:
         """The examples of a mask, or all."""
         chosen = np.ones(len(predictions), bool) if rows is None else rows
@@ -321,15 +328,16 @@ class Calibration(Evaluator):
         return out
 
 
-def _main(part: Examples, counts: Floats) -> dict[str, Floats]:
-    """The metrics of :data:`GAPS`, each of shape (resamples,)."""
+def _main(part: Examples, counts: Floats, metrics: Collection[str] = GAPS) -> dict[str, Floats]:
+    """Those asked for of the metrics of :data:`GAPS`, each of shape (resamples,)."""
     top = part.top()
-    return {
-        "ece": top.mean(counts),
-        "ece_debiased": top.debiased(counts),
-        "nll": part.mean(part.losses, counts),
-        "brier": part.mean(brier_scores(part.probabilities, part.labels), counts),
+    ways: dict[str, Callable[[], Floats]] = {
+        "ece": lambda: top.mean(counts),
+        "ece_debiased": lambda: top.debiased(counts),
+        "nll": lambda: part.mean(part.losses, counts),
+        "brier": lambda: part.mean(brier_scores(part.probabilities, part.labels), counts),
     }
+    return {name: way() for name, way in ways.items() if name in metrics}
 
 
 def _numbers(part: Examples, counts: Floats) -> dict[str, Floats]:

@@ -17,7 +17,7 @@ Deviations: energy at temperature 1 detects errors here, where its paper detects
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,6 +114,17 @@ class Uncertainty(Evaluator):
             out[f"aurc_at:{name}"] = selective_risk(sure[own], wrong[own], patient[own], counts)["aurc"]
         out["coverage_at_risk"] = coverage_at_risk(sure, wrong, patient, counts, self.parameters.risk)
         return out
+
+    def measure_only(self, predictions: Predictions, counts: Floats, metrics: Collection[str]) -> dict[str, Floats]:
+        """See :meth:`Evaluator.measure_only`: the areas of one score need no other."""
+        scores, wanted = confidences(predictions.logits), [metric.partition(":") for metric in metrics]
+        asked = {id(scores.get(name)): scores.get(name) for _, _, name in wanted}
+        (score, *others) = asked.values() if asked else (None,)
+        if score is None or others or any(area not in AREAS for area, _, _ in wanted):
+            return super().measure_only(predictions, counts, metrics)
+        counts = check_counts(counts, len(predictions.patients))
+        found = selective_risk(score, ~predictions.correct, predictions.patient, counts)
+        return {f"{area}:{name}": found[area] for area, _, name in wanted}
 
     def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
         """Whether its confidence tells its errors."""

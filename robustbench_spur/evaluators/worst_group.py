@@ -12,7 +12,7 @@ Hanley and McNeil, Radiology 143, 1982 (AUROC as the probability of a right orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,6 +126,22 @@ def two_class_metrics(predictions: Predictions, counts: Floats) -> dict[str, Flo
     }
 
 
+def accuracies(predictions: Predictions, counts: Floats) -> dict[str, Floats]:
+    """Accuracy of every group, and the summaries of accuracies, each of shape (resamples,)."""
+    accuracy, worst = group_accuracies(predictions, counts), worst_group(predictions)
+    alike = np.zeros_like(predictions.group)
+    right = patient_sums(predictions.patient, counts.shape[1], alike, 1, predictions.correct)[:, 0]
+    examples = patient_sums(predictions.patient, counts.shape[1], alike, 1)[:, 0]
+    return {
+        "worst_group_accuracy": np.full(len(counts), np.nan) if worst is None else accuracy[:, worst],
+        "lowest_group_accuracy": accuracy.min(axis=1),
+        **{f"group_accuracy:{name}": accuracy[:, g] for g, name in enumerate(predictions.groups.names)},
+        "balanced_accuracy": accuracy.mean(axis=1),
+        "micro_accuracy": ratio(counts @ right, counts @ examples),
+        "patient_macro_accuracy": ratio(counts @ (right / examples), counts.sum(axis=1)),
+    }
+
+
 def group_table(predictions: Predictions) -> list[dict[str, Any]]:
     """Name, number of examples and patients, and accuracy (or None) of each declared group, in index order."""
     accuracy = group_accuracies(predictions, everyone(predictions))[0]
@@ -221,30 +237,20 @@ class WorstGroup(Evaluator):
     def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per declared group."""
         counts = check_counts(counts, len(predictions.patients))
-        accuracy = group_accuracies(predictions, counts)
-        undefined = np.full(len(counts), np.nan)
-        worst = worst_group(predictions)
-        alike = np.zeros_like(predictions.group)
-        right = patient_sums(predictions.patient, counts.shape[1], alike, 1, predictions.correct)[:, 0]
-        examples = patient_sums(predictions.patient, counts.shape[1], alike, 1)[:, 0]
-        return {
-            "worst_group_accuracy": undefined if worst is None else accuracy[:, worst],
-            "lowest_group_accuracy": accuracy.min(axis=1),
-            **{f"group_accuracy:{name}": accuracy[:, g] for g, name in enumerate(predictions.groups.names)},
-            "balanced_accuracy": accuracy.mean(axis=1),
-            "micro_accuracy": ratio(counts @ right, counts @ examples),
-            "patient_macro_accuracy": ratio(counts @ (right / examples), counts.sum(axis=1)),
-            **two_class_metrics(predictions, counts),
-        }
+        return {**accuracies(predictions, counts), **two_class_metrics(predictions, counts)}
 
-    def measure_one(self, predictions: Predictions, counts: Floats, metric: str) -> Floats:
-        """See :meth:`Evaluator.measure_one`: the worst group alone needs no other metric."""
-        worst = worst_group(predictions)
-        if metric != "worst_group_accuracy" or worst is None:
-            return super().measure_one(predictions, counts, metric)
-        own, counts = predictions.group == worst, check_counts(counts, len(predictions.patients))
-        nobody = np.zeros(int(own.sum()), np.int64)
-        return group_means(predictions.correct[own], predictions.patient[own], nobody, 1, counts)[:, 0]
+    def measure_only(self, predictions: Predictions, counts: Floats, metrics: Collection[str]) -> dict[str, Floats]:
+        """See :meth:`Evaluator.measure_only`: the worst group alone needs no other, accuracies no two-class metric."""
+        worst, counts = worst_group(predictions), check_counts(counts, len(predictions.patients))
+        if set(metrics) == {"worst_group_accuracy"} and worst is not None:
+            own = predictions.group == worst
+            nobody = np.zeros(int(own.sum()), np.int64)
+            only = group_means(predictions.correct[own], predictions.patient[own], nobody, 1, counts)[:, 0]
+            return {"worst_group_accuracy": only}
+        every = accuracies(predictions, counts)
+        if not every.keys() >= set(metrics):
+            every |= two_class_metrics(predictions, counts)
+        return {name: every[name] for name in metrics}
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`; for the mean over groups, the patients of the smallest group."""

@@ -77,8 +77,8 @@ FAULTS = {
     ),
     "one metric that is another alone": (
         "    def support",
-        "    def measure_one(self, predictions, counts, metric):\n"
-        "        return self.measure(predictions, counts)[metric] / 2\n\n    def support",
+        "    def measure_only(self, predictions, counts, metrics):\n"
+        "        return {name: self.measure(predictions, counts)[name] / 2 for name in metrics}\n\n    def support",
         asked.ALONE,
         "found right = ",
     ),

@@ -42,8 +42,16 @@ def test_one_metric_alone_is_the_same_as_among_all() -> None:
     predictions = reference.random(3)
     counts = resample_counts(len(predictions.patients), 50, 1)
     every = WorstGroup().measure(predictions, counts)
-    for metric in ("worst_group_accuracy", "micro_accuracy"):
-        np.testing.assert_array_equal(WorstGroup().measure_one(predictions, counts, metric), every[metric])
+    for metrics in (
+        ("worst_group_accuracy",),
+        ("micro_accuracy", "worst_group_accuracy"),
+        ("auroc", "micro_accuracy"),
+        (),
+    ):
+        found = WorstGroup().measure_only(predictions, counts, metrics)
+        assert found.keys() == set(metrics)
+        for metric in metrics:
+            np.testing.assert_array_equal(found[metric], every[metric])
 
 
 def test_by_hand() -> None:
