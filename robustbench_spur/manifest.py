@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from functools import lru_cache
@@ -160,6 +161,12 @@ def boards_folder() -> Path:
 
 
 @lru_cache
+def manifest_sha256(board: str = DEFAULT_BOARD) -> str:
+    """Hash of a board's manifest, as it is installed."""
+    return hashlib.sha256((boards_folder() / board / "board.json").read_bytes()).hexdigest()
+
+
+@lru_cache
 def load_manifest(board: str = DEFAULT_BOARD) -> Manifest:
     """Read the manifest of a board version.
 
@@ -170,6 +177,15 @@ def load_manifest(board: str = DEFAULT_BOARD) -> Manifest:
     if board != path.parent.name or not path.is_file():
         known = [p.parent.name for p in boards_folder().glob("*/board.json")]
         raise SpurbenchError(f"Unknown board {board!r}. {nearest(board, known)}")
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        SpurbenchError: the file does not hold what a manifest must.
+    """
     try:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -196,6 +196,31 @@ class Record(Part):
     started: str = Field(description="when the plan was made")
     finished: str
 
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """A record from JSON values, those of an older schema migrated.
+
+        Raises:
+            NewerSchemaError: of a schema that this version does not know.
+            ValidationError: no record.
+        """
+        schema = content.get("schema_version") if isinstance(content, dict) else None
+        if type(schema) is int:
+            if schema > SCHEMA_VERSION:
+                raise NewerSchemaError(f"schema {schema}, this version reads up to {SCHEMA_VERSION}")
+            for older in range(schema, SCHEMA_VERSION):
+                if older in MIGRATIONS:
+                    content = MIGRATIONS[older](content) | {"schema_version": older + 1}
+        return cls.model_validate(content)
+
+
+class NewerSchemaError(ValueError):
+    """A record of a schema that this version does not know."""
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a schema to the next: a copy of the content with what changed. ``tests/stored`` holds a record of each schema."""
+
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number of JSON")
@@ -268,11 +293,9 @@ class RecordStore:
                 f"{path} was changed after it was written: its name does not match its content. Remove it."
             )
         try:
-            content = json.loads(raw, parse_constant=_refuse)
-            schema = content.get("schema_version") if isinstance(content, dict) else None
-            if isinstance(schema, int) and schema > SCHEMA_VERSION:
-                raise SpurbenchError(f"{path} has schema {schema}, this version reads up to {SCHEMA_VERSION}. Upgrade.")
-            return Record.model_validate(content)
+            return Record.from_json(json.loads(raw, parse_constant=_refuse))
+        except NewerSchemaError as error:
+            raise SpurbenchError(f"{path} has {error}. Upgrade robustbench-spur.") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "it"

@@ -21,6 +21,8 @@ VERBS = {
     "compare": "two or more methods on the same patients, in pairs",
     "evaluate": "all measures of anybody's predictions or weights; nothing is trained",
     "audit": "does a model cheat, on what, for which patients: one page",
+    "submit": "finished cells as an entry of the board, for a pull request",
+    "verify": "whether an entry, or a whole board, is what it says it is",
     "export": "the trained weights of a cell as safetensors",
     "data": "get, check and prepare data sets",
     "new": "a method of your own to start from, as one file or as a package",

@@ -1,0 +1,248 @@
+"""Whether a whole board is in order: what a pull request has to pass."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from robustbench_spur.board import Source, score_board
+from robustbench_spur.building import differing
+from robustbench_spur.manifest import Manifest, load_manifest, manifest_sha256
+from robustbench_spur.published import (
+    ATTESTED,
+    ENTRIES,
+    MANIFEST,
+    WITHDRAWN,
+    Submitted,
+    entry_folders,
+    open_published,
+    read_attested,
+    read_withdrawn,
+)
+from robustbench_spur.store import Store, file_sha256
+from robustbench_spur.submission.remarks import Remark
+from robustbench_spur.submission.verifier import Verdict, Verifier, known_of
+from robustbench_spur.types import SpurbenchError
+
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BoardVerdict:
+    """What was found in a board's folder.
+
+    Args:
+        folder: of the board.
+        remarks: about the board as a whole.
+        entries: about each entry.
+    """
+
+    folder: Path
+    remarks: tuple[Remark, ...]
+    entries: tuple[Verdict, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is no fault."""
+        return not any(one.level == "fault" for one in self.remarks) and all(one.sound for one in self.entries)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """For JSON: the board, then its entries."""
+        whole = {"folder": str(self.folder), "entry": None, "verdict": "verified" if self.sound else "rejected"}
+        about = {"cells": sum(one.cells for one in self.entries), "remarks": [one.as_dict() for one in self.remarks]}
+        return [{**whole, **about}, *(one.as_dict() for one in self.entries)]
+
+
+def verify_board(
+    folder: Path,
+    against: str = "",
+    scores: Store | None = None,
+    told: Told | None = None,
+    processes: int | None = None,
+    *,
+    pages: bool = True,
+) -> BoardVerdict:
+    """Verify every entry of a board, what the maintainers noted, and the generated files.
+
+    Args:
+        folder: of the board.
+        against: a commit of the repository that holds the folder: what was there then must be there unchanged.
+        scores: where resampled values are kept for the table; nowhere where None.
+        told: is told how many entries of how many have been verified.
+        processes: that verify side by side; as many as there are processors where None.
+        pages: whether the generated files are held against the entries too.
+
+    Raises:
+        SpurbenchError: no board of an installed version, or a commit that is not there.
+    """
+    manifest = _installed(folder)
+    remarks = list(_check_manifest(folder, manifest))
+    verdicts = _verified(list(entry_folders(folder)), manifest, scores, told, processes)
+    remarks += _check_places(folder, verdicts)
+    remarks += _check_notes(folder, verdicts)
+    changed = set[str]()
+    if against:
+        changed, found = _since(folder, against)
+        remarks += found
+    _hold_against_each_other(verdicts, folder, manifest, changed)
+    sound = not any(one.level == "fault" for one in remarks) and all(one.sound for one in verdicts)
+    if pages and sound:
+        for name in differing(open_published(folder), scores):
+            told_as, remedy = "another file than the entries give", f"Run: spurbench leaderboard build {folder}"
+            remarks.append(Remark("fault", name, told_as, "generated files that are up to date", remedy))
+    return BoardVerdict(folder, tuple(remarks), tuple(verdicts))
+
+
+def _installed(folder: Path) -> Manifest:
+    """The manifest of the installed version that has the folder's name: never what the folder itself brings."""
+    if not (folder / MANIFEST).is_file():
+        raise SpurbenchError(f"Expected a board's folder with {MANIFEST} at {folder}, found none.")
+    return load_manifest(folder.resolve().name)
+
+
+def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[Remark]:
+    here, expected = file_sha256(folder / MANIFEST), manifest_sha256(manifest.board)
+    if here != expected:
+        remedy = "A board is never edited: a change is a new board in a folder of its own."
+        yield Remark("fault", MANIFEST, f"sha256 {here[:16]}", f"{expected[:16]}, that of {manifest.board}", remedy)
+
+
+def _verified(
+    folders: Sequence[Path], manifest: Manifest, scores: Store | None, told: Told | None, processes: int | None
+) -> list[Verdict]:
+    """The verdicts, in the order of the folders, made side by side."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(processes or there, max(1, len(folders)))
+    work = partial(_verify_one, board=manifest.board, scores=scores.root if scores else None)
+    found = []
+    if workers == 1:
+        for folder in folders:
+            found.append(work(folder))
+            if told:
+                told(len(found), len(folders))
+        return found
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for verdict in pool.map(work, folders):
+            found.append(verdict)
+            if told:
+                told(len(found), len(folders))
+    return found
+
+
+def _verify_one(folder: Path, board: str, scores: Path | None) -> Verdict:
+    """Verify an entry; where it is sound, keep the resampled values that the table needs."""
+    manifest = load_manifest(board)
+    verdict = Verifier(manifest).verify(folder)
+    if scores is not None and verdict.sound and verdict.entry is not None:
+        one = Submitted(folder, verdict.entry, read_attested(folder.parents[2], verdict.entry.id))
+        score_board([Source(one.records, one.arrays, one.standing)], manifest, Store(scores))
+    return verdict
+
+
+def _check_places(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
+    """Whether every entry lies where its id and method say."""
+    for verdict in verdicts:
+        if verdict.entry is None:
+            continue
+        place = verdict.folder.relative_to(folder).as_posix()
+        expected = f"{ENTRIES}/{verdict.entry.method.name}/{verdict.entry.id}"
+        if place != expected:
+            yield Remark("fault", place, "an entry in this folder", expected, "Move it: its name is its hash.")
+
+
+def _check_notes(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
+    """Whether the maintainers' notes can be read, and are about entries and cells that are there."""
+    cells = {one.entry.id: {(c.split, c.seed) for c in one.entry.cells} for one in verdicts if one.entry}
+    try:
+        for name in read_withdrawn(folder):
+            if name not in cells:
+                yield Remark("fault", WITHDRAWN, f"entry {name}", "entries that are there", "Entries stay: restore it.")
+        for path in sorted((folder / ATTESTED).glob("*.json")):
+            own = cells.get(path.stem)
+            stated = {(one.split, one.seed) for one in read_attested(folder, path.stem)}
+            if own is None or not stated <= own:
+                file = path.relative_to(folder).as_posix()
+                yield Remark("fault", file, "cells that no entry has", "cells of an entry that is there", "Remove it.")
+    except SpurbenchError as error:
+        yield Remark("fault", "", str(error), "notes of the maintainers", "Mend the file.")
+
+
+def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest: Manifest, changed: set[str]) -> None:
+    """Flag new entries whose predictions are another's, or that are too good; all are new where nothing is known."""
+    new = [one for one in verdicts if _place(one, folder) in changed]
+    verifier = Verifier(manifest, known_of([one for one in verdicts if one not in new], verifier_direction(manifest)))
+    for verdict in new:
+        if verdict.entry is not None:
+            verdict.remarks += verifier.held_against_others(verdict.entry, verdict)
+    seen: dict[str, str] = {}
+    for verdict in verdicts:
+        for key, digest in verdict.logits.items():
+            name = verdict.entry.id if verdict.entry else ""
+            other = seen.setdefault(digest, name)
+            if other != name and verdict not in new:
+                said = f"the logits of entry {other} on {key[0]}, seed {key[1]}"
+                remedy = "Withdraw one, or say why they are equal."
+                verdict.remarks.append(Remark("flag", "", said, "predictions of its own", remedy))
+
+
+def verifier_direction(manifest: Manifest) -> str:
+    """Direction of the column that ranks."""
+    return manifest.column(manifest.rank_by).better
+
+
+def _place(verdict: Verdict, folder: Path) -> str:
+    return verdict.folder.relative_to(folder).as_posix()
+
+
+def _since(folder: Path, commit: str) -> tuple[set[str], list[Remark]]:
+    """Folders of entries that are new since a commit; faults where anything else of an entry changed."""
+    changed, remarks = set(), []
+    for status, name in _differences(folder, commit):
+        parts = name.split("/")
+        if name == MANIFEST:
+            remedy = "A board is never edited: a change is a new board in a folder of its own."
+            remarks.append(Remark("fault", name, "a manifest that was changed", f"that of {commit}", remedy))
+        if parts[0] != ENTRIES or len(parts) < 4:
+            continue
+        place = "/".join(parts[:3])
+        if status == "A" and not _was_there(folder, commit, place):
+            changed.add(place)
+        else:
+            what = {"A": "a file that was added", "D": "a file that was removed"}.get(status, "a file that was changed")
+            remedy = "An entry is withdrawn, never edited: restore it, and add a new one."
+            remarks.append(Remark("fault", name, f"{what} since {commit}", "entries as they were", remedy))
+    return changed, remarks
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, env=kept, check=False)
+    except FileNotFoundError as error:
+        raise SpurbenchError("Expected git to compare with a commit, found none. Install it.") from error
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def _differences(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
+    """Status letter and path, relative to the folder, of all that differs from a commit, files not yet added among it."""
+    known = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+    if commit.startswith("-") or known is None:
+        raise SpurbenchError(
+            f"Expected a commit, branch or tag to compare with, found {commit!r}. See: git log --oneline"
+        )
+    listed = _git(folder, "diff", "--name-status", "--no-renames", "--relative", "-z", known.strip(), "--", ".") or ""
+    fields = listed.split("\0")
+    yield from zip(fields[0::2], fields[1::2], strict=False)
+    others = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or ""
+    yield from (("A", name) for name in others.split("\0") if name)
+
+
+def _was_there(folder: Path, commit: str, place: str) -> bool:
+    return bool(_git(folder, "ls-tree", "--name-only", commit, "--", f"./{place}/"))

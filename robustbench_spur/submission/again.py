@@ -1,0 +1,204 @@
+"""Computing cells of an entry again: from the weights that it brings, or by training anew. Needs torch, and runs for long.
+
+A method's own file is a stranger's code. It runs only here, and only where whoever calls says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustbench_spur.evaluators.base import Evaluator, Predictions
+from robustbench_spur.examining import Ask, examine
+from robustbench_spur.home import Home
+from robustbench_spur.manifest import Manifest
+from robustbench_spur.plan import Request, make_plan
+from robustbench_spur.published import Attestation, Submitted
+from robustbench_spur.record import Record, RecordStore, read_predictions
+from robustbench_spur.registry import Registry
+from robustbench_spur.runner import Watcher, carry_out
+from robustbench_spur.scoring import load_evaluators, point
+from robustbench_spur.submission.entry import Cell, read_record
+from robustbench_spur.submission.remarks import Remark, quoted
+from robustbench_spur.submission.safely import check_file
+from robustbench_spur.types import SpurbenchError
+
+LOGITS = 1e-2
+"""Greatest difference between logits of the same weights on two machines, absolute and relative."""
+Found = tuple[Attestation | None, list[Remark]]
+
+
+class Again:
+    """Computes cells again.
+
+    Args:
+        manifest: of the board.
+        watcher: is told how it goes on.
+        data: place of the user's files, by dataset.
+        device: such as ``"auto"``.
+    """
+
+    def __init__(
+        self, manifest: Manifest, watcher: Watcher, data: Mapping[str, Path] | None = None, device: str = "auto"
+    ) -> None:
+        self.manifest, self.data, self.device = manifest, dict(data or {}), device
+        self.watcher = watcher
+        self.evaluators = load_evaluators(Registry(), manifest.evaluators)
+
+    def from_weights(self, one: Submitted, cell: Cell) -> Found:
+        """Predictions and collections of a cell again, from its weights.
+
+        Returns:
+            What can be attested, None where there is a fault; and remarks.
+        """
+        file = cell.weights
+        if file is None:
+            return None, []
+        path = check_file(one.folder, file.file, file.sha256, file.bytes)
+        collecting = tuple(e.name for e in self.evaluators if e.collects)
+        with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
+            ask = Ask(
+                path,
+                (cell.split,),
+                evaluators=collecting,
+                board=self.manifest.board,
+                data=self.data,
+                device=self.device,
+                home=Home(Path(folder)),
+            )
+            try:
+                (found,) = examine(ask, self.watcher)
+            except SpurbenchError as error:
+                told, expected = quoted(error), "weights of the board's network for the split"
+                return None, [Remark("warning", file.file, told, expected, "Its numbers need a repeated run.")]
+            record, again = self._record(one, cell), dict[str, Predictions]()
+            for result in found.measured.findings:
+                again[result.evaluator.name] = result.predictions[0]
+        rows = read_predictions(one.arrays(record), _part(record), "test")
+        return self._compared(cell, rows, again, file.file, "weights")
+
+    def by_training(self, one: Submitted, cell: Cell, *, trust_code: bool = False) -> Found:
+        """Train a cell again, in an empty home, and compare.
+
+        Args:
+            one: the entry.
+            cell: of it.
+            trust_code: whether the method's own file may run.
+
+        Raises:
+            SpurbenchError: the method's file may not run, or the method is not here in the version that ran.
+        """
+        name, record = one.entry.method.name, self._record(one, cell)
+        files: tuple[Path, ...] = ()
+        if one.entry.plugin is not None:
+            if not trust_code:
+                raise SpurbenchError(
+                    f"Expected a built-in method, found {name} with code of its own, {one.folder / one.entry.plugin.file}."
+                    " Read it; then give --trust-code to run it."
+                )
+            files = (one.folder / one.entry.plugin.file,)
+        plugin = Registry(files).find("method", name)
+        if (plugin.version, plugin.sha256) != (one.entry.method.version, one.entry.method.sha256):
+            raise SpurbenchError(
+                f"Expected {name} v{one.entry.method.version} ({one.entry.method.sha256[:12]}), found v{plugin.version}"
+                f" ({plugin.sha256[:12]}). Install the version that ran: the entry was packed by {one.entry.package}."
+            )
+        with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
+            home = Home(Path(folder))
+            request = Request(
+                methods=(name,),
+                splits=(cell.split,),
+                seeds=(cell.seed,),
+                settings=record.method.given,
+                data=self.data,
+                plugin_files=files,
+                home=home,
+                board=self.manifest.board,
+                device=self.device,
+            )
+            (done,) = carry_out(make_plan(request), self.watcher)
+            made = done.record
+            if made.status != "done":
+                told = f"{made.status.replace('_', ' ')}: {made.reason}"
+                return None, [
+                    Remark("fault", cell.record.file, quoted(told), "a cell that can be run again", "Mend it.")
+                ]
+            arrays = RecordStore(home.records, home.predictions).arrays(made)
+        rows = read_predictions(arrays, _part(made), "test")
+        stated = read_predictions(one.arrays(record), _part(record), "test")
+        return self._compared(
+            cell, stated, {e.name: rows for e in self.evaluators}, cell.record.file, "reproduced", made
+        )
+
+    def _record(self, one: Submitted, cell: Cell) -> Record:
+        return read_record(one.folder / cell.record.file, cell.record.file)
+
+    def _compared(
+        self,
+        cell: Cell,
+        stated: Predictions,
+        again: Mapping[str, Predictions],
+        name: str,
+        kind: Any,
+        made: Record | None = None,
+    ) -> Found:
+        """Differences by column, and whether they are within what the board allows."""
+        remarks = []
+        if kind == "weights":
+            first = next(iter(again.values()), None)
+            if first is None or not np.allclose(first.logits, stated.logits, rtol=LOGITS, atol=LOGITS):
+                told = (
+                    "no logits"
+                    if first is None
+                    else f"logits that differ by {np.abs(first.logits - stated.logits).max():.3g}"
+                )
+                remedy = "Give the weights that made the predictions."
+                return None, [
+                    Remark("fault", name, f"{told} on {cell.split}, seed {cell.seed}", "those of the entry", remedy)
+                ]
+        differences = self._differences(stated, again)
+        ranking = self.manifest.column(self.manifest.rank_by)
+        tolerance = self.manifest.tolerances[f"reproduced_{ranking.metric}"]
+        for column, difference in differences.items():
+            judged = column == ranking.name or kind == "weights"
+            if judged and difference > tolerance:
+                told = f"{column} {difference:.4f} from the entry's on {cell.split}, seed {cell.seed}"
+                remarks.append(Remark("fault", name, told, f"at most {tolerance:g}", "Submit what the method gives."))
+        if remarks:
+            return None, remarks
+        provenance = made.provenance if made is not None else {}
+        day = datetime.datetime.now(datetime.UTC).date().isoformat()
+        return Attestation(
+            split=cell.split, seed=cell.seed, kind=kind, day=day, differences=differences, provenance=provenance
+        ), []
+
+    def _differences(self, stated: Predictions, again: Mapping[str, Predictions]) -> dict[str, float]:
+        """Absolute difference of every column on the test partition, where both have it."""
+        found = {}
+        for column in self.manifest.columns:
+            rows = again.get(column.evaluator)
+            if column.metric is None or column.partition != "test" or rows is None:
+                continue
+            evaluator = next(one for one in self.evaluators if one.name == column.evaluator)
+            values = [_value(evaluator, one, column.metric) for one in (stated, rows)]
+            if all(math.isfinite(value) for value in values):
+                found[column.name] = round(abs(values[0] - values[1]), 9)
+        return found
+
+
+def _part(record: Record) -> Any:
+    if record.split is None:
+        raise SpurbenchError("Expected a record that has met the data, found none.")
+    return record.split
+
+
+def _value(evaluator: Evaluator, rows: Predictions, metric: str) -> float:
+    if any(array not in rows.arrays for array in evaluator.collects):
+        return math.nan
+    return point(evaluator, rows)[metric]

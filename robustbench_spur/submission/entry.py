@@ -1,0 +1,213 @@
+"""What an entry is: a folder with a list of its files, a record and the predictions of every cell, and whose it is.
+
+entry.json                             who, what, and every other file with its hash
+records/phantom.field@0.95/seed0.json  the record of a cell
+records/phantom.field@0.95/seed0.npz   its predictions, for the partitions that the board's columns are of
+plugin.py                              the method's source, where it is not one of the project's own
+weights/phantom.field@0.95/seed0.safetensors   if the team gives them
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from robustbench_spur.record import Part, Record
+from robustbench_spur.store import content_hash
+from robustbench_spur.submission.remarks import FaultError, quoted
+from robustbench_spur.submission.safely import LIMITS, NAME, Limits, read_json
+
+ENTRY_SCHEMA = 1
+ENTRY, RECORDS, WEIGHTS, PLUGIN = "entry.json", "records", "weights", "plugin.py"
+PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(/[A-Za-z0-9_][A-Za-z0-9_.@+-]*){0,3}$"
+SHA256 = r"^[0-9a-f]{64}$"
+SHORT = 200
+LONG = 4000
+
+
+class File(Part):
+    """A file of the entry."""
+
+    file: str = Field(pattern=PATH, max_length=300, description="path in the entry's folder")
+    sha256: str = Field(pattern=SHA256)
+    bytes: int = Field(ge=0)
+
+
+class Cell(Part):
+    """A cell that was tried."""
+
+    split: str = Field(max_length=SHORT, description="in full")
+    seed: int = Field(ge=0)
+    record: File
+    predictions: File | None = Field(
+        default=None, description="None where it is not done, or where numbers alone are given"
+    )
+    weights: File | None = None
+
+
+class EntryMethod(Part):
+    """The method that an entry is of."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    version: int = Field(ge=0)
+    sha256: str = Field(pattern=SHA256, description="of its source file")
+    origin: str = Field(max_length=SHORT, description="'built-in', a distribution with its version, or 'file'")
+
+
+class Entry(Part):
+    """Whose entry it is, and what belongs to it."""
+
+    entry_schema: int = ENTRY_SCHEMA
+    board: str = Field(max_length=SHORT)
+    manifest_sha256: str = Field(pattern=SHA256, description="of the board's manifest as it was packed for")
+    method: EntryMethod
+    track: str = Field(max_length=SHORT)
+    team: str = Field(min_length=1, max_length=SHORT)
+    contact: str = Field(default="", max_length=SHORT, description="an address for questions; it is published")
+    method_source: str = Field(max_length=SHORT, description="address where the method's source can be read")
+    training_data: str = Field(min_length=1, max_length=LONG, description="everything that was trained on")
+    deviations: str = Field(min_length=1, max_length=LONG, description="from the method's paper; 'none known'")
+    created: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="day")
+    package: str = Field(max_length=SHORT, description="version of robustbench-spur that packed it")
+    cells: tuple[Cell, ...] = Field(min_length=1)
+    plugin: File | None = None
+
+    @field_validator("created")
+    @classmethod
+    def _is_a_day(cls, text: str) -> str:
+        date.fromisoformat(text)
+        return text
+
+    @field_validator("method_source")
+    @classmethod
+    def _is_an_address(cls, text: str) -> str:
+        if not re.fullmatch(r"https?://[^\s\"'<>\\]+", text):
+            raise ValueError("should be an address that begins with https://")
+        return text
+
+    @field_validator("team", "contact", "training_data", "deviations", "track", "package")
+    @classmethod
+    def _is_printable(cls, text: str) -> str:
+        if not all(letter.isprintable() or letter == "\n" for letter in text):
+            raise ValueError("should be free of control characters")
+        return text
+
+    @model_validator(mode="after")
+    def _lists_each_once(self) -> Self:
+        names = [one.file for one in self.files]
+        for what, keys in (("file", names), ("cell", [(cell.split, cell.seed) for cell in self.cells])):
+            twice = [key for place, key in enumerate(keys) if key in keys[:place]]
+            if twice:
+                raise ValueError(f"should list every {what} once, has {twice[0]} twice")
+        if ENTRY in names:
+            raise ValueError(f"should not list {ENTRY} itself")
+        return self
+
+    @property
+    def files(self) -> list[File]:
+        """All files that it lists."""
+        own = [one for cell in self.cells for one in (cell.record, cell.predictions, cell.weights) if one]
+        return [*own, *([self.plugin] if self.plugin else [])]
+
+    @property
+    def id(self) -> str:
+        """Name of the entry: the team, and a hash of all that it states."""
+        team = re.sub(r"[^a-z0-9]+", "-", self.team.casefold()).strip("-")[:40].strip("-") or "team"
+        return f"{team}-{content_hash(self.model_dump(mode='json'))[:12]}"
+
+
+def slug(split: str) -> str:
+    """The name of a split as a folder.
+
+    >>> slug("phantom/field@0.95"), slug("spurbreast/field_strength+carve.0")
+    ('phantom.field@0.95', 'spurbreast.field_strength+carve.0')
+    """
+    return re.sub(r"[^A-Za-z0-9_.@+-]", ".", split)
+
+
+def load_entry(folder: Path, limits: Limits = LIMITS) -> Entry:
+    """Read what an entry states of itself.
+
+    Raises:
+        FaultError: it is missing, or not what an entry must be.
+    """
+    path = folder / ENTRY
+    if path.is_symlink() or not path.is_file():
+        raise FaultError(
+            ENTRY, "no such file", "an entry as spurbench submit packs it", "Give the folder that it made."
+        )
+    content = read_json(path, ENTRY, limits)
+    schema = content.get("entry_schema")
+    if isinstance(schema, int) and schema > ENTRY_SCHEMA:
+        raise FaultError(ENTRY, f"schema {schema}", f"a schema up to {ENTRY_SCHEMA}", "Upgrade robustbench-spur.")
+    try:
+        return Entry.model_validate(content)
+    except ValidationError as error:
+        raise fault_of(ENTRY, error) from None
+    except RecursionError:
+        raise FaultError(ENTRY, "values nested beyond reason", "an entry", "Pack the entry again.") from None
+
+
+def fault_of(name: str, error: ValidationError) -> FaultError:
+    """The first thing that is wrong with a file that should hold a model."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))[:120] or "the whole"
+    more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    found = f"{quoted(first['input'], 80)} in {where}{more}"
+    return FaultError(name, found, first["msg"].removeprefix("Value error, ").rstrip("."), "Pack the entry again.")
+
+
+def read_record(path: Path, name: str, limits: Limits = LIMITS) -> Record:
+    """A record of an entry; one of an older schema is migrated.
+
+    Raises:
+        FaultError: it is no record.
+    """
+    content = read_json(path, name, limits)
+    try:
+        return Record.from_json(content)
+    except ValidationError as error:
+        raise fault_of(name, error) from None
+    except RecursionError:
+        raise FaultError(name, "values nested beyond reason", "a record", "Pack the entry again.") from None
+    except ValueError as error:
+        raise FaultError(name, str(error), "a record that this version reads", "Upgrade robustbench-spur.") from None
+
+
+def excerpt(
+    record: Record, predictions: File | None, partitions: tuple[str, ...], evaluators: tuple[str, ...]
+) -> Record:
+    """A record with what the board's columns are of, and its predictions under their name in the entry.
+
+    Args:
+        record: of a home.
+        predictions: file of the entry; None where it has none.
+        partitions: that are kept.
+        evaluators: that are kept.
+    """
+
+    def kept(by: Any) -> dict[str, Any]:
+        return {
+            partition: {name: found for name, found in inside.items() if name in evaluators}
+            for partition, inside in by.items()
+            if partition in partitions
+        }
+
+    file = {"file": Path(predictions.file).name, "sha256": predictions.sha256} if predictions else None
+    content = record.model_dump(mode="json") | {
+        "metrics": kept(record.metrics),
+        "details": kept(record.details),
+        "cross_checks": kept(record.cross_checks),
+        "evaluators": {name: about for name, about in record.evaluators.items() if name in evaluators},
+        "predictions": file,
+    }
+    return Record.model_validate(content)
+
+
+def sound_name(text: str) -> bool:
+    """Whether a text can be the name of a file."""
+    return bool(NAME.fullmatch(text))

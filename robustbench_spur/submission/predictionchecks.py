@@ -1,0 +1,220 @@
+"""Whether predictions are of the board's examples, and whether they give the numbers that a record states."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_spur.evaluators.base import Evaluator, Predictions
+from robustbench_spur.manifest import Manifest, SplitPin
+from robustbench_spur.record import ROWS, Record, read_predictions
+from robustbench_spur.scoring import point
+from robustbench_spur.submission.remarks import FaultError, Remark, quoted
+from robustbench_spur.types import Partition, SpurbenchError, finite
+
+Arrays = Mapping[str, NDArray[Any]]
+PACK = "Pack the entry again with spurbench submit."
+TYPES = {"ids": "U", "clusters": "U", "labels": "i", "attributes": "i"}
+"""Kinds of the columns beside the logits."""
+
+
+def partitions_of(manifest: Manifest) -> tuple[str, ...]:
+    """The partitions that a board's columns are of."""
+    return tuple(dict.fromkeys(column.partition for column in manifest.columns))
+
+
+def predictions_of(record: Record, arrays: Arrays, manifest: Manifest, name: str) -> dict[str, Predictions]:
+    """The predictions of every partition that the columns are of, once their rows are known to be the board's.
+
+    Args:
+        record: that they are of.
+        arrays: of the file.
+        manifest: of the board.
+        name: of the file, for messages.
+
+    Raises:
+        FaultError: an array that is missing, of another type or shape, rows that are not the board's, or logits that are not
+            finite.
+    """
+    if record.split is None:
+        raise FaultError(name, "a record without an account of the data", "one that names classes and groups", PACK)
+    pin = manifest.pin(record.split.name)
+    wanted = [
+        one
+        for one in partitions_of(manifest)
+        if one in (pin.partitions if pin and pin.partitions else record.split.counts)
+    ]
+    known = {f"{partition}/{column}" for partition in wanted for column in ROWS}
+    extra = [one for one in arrays if one not in known and one.partition("/")[0] not in wanted]
+    if extra:
+        raise FaultError(
+            name, f"arrays of another partition, {quoted(extra[0])}", f"those of {', '.join(wanted)}", PACK
+        )
+    found = {}
+    for partition in wanted:
+        _check_types(arrays, partition, len(record.split.classes), name)
+        if pin is not None and pin.partitions:
+            _check_rows(arrays, partition, pin, name)
+        try:
+            found[partition] = read_predictions(arrays, record.split, partition)
+        except (SpurbenchError, ValueError, IndexError) as error:
+            raise FaultError(
+                name, f"in {partition}: {quoted(error)}", "predictions that can be measured", PACK
+            ) from error
+    return found
+
+
+def _check_types(arrays: Arrays, partition: str, classes: int, name: str) -> None:
+    """Refuse columns that are missing, of another kind, or of other lengths."""
+    for column in ROWS:
+        if f"{partition}/{column}" not in arrays:
+            raise FaultError(name, f"no {partition}/{column}", f"the arrays {', '.join(ROWS)} of {partition}", PACK)
+    logits = arrays[f"{partition}/logits"]
+    if logits.dtype != np.float32:
+        raise FaultError(name, f"{partition}/logits of type {logits.dtype}", "float32", PACK)
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        raise FaultError(name, f"{partition}/logits of shape {logits.shape}", f"(examples, {classes})", PACK)
+    for column, kind in TYPES.items():
+        array = arrays[f"{partition}/{column}"]
+        if array.dtype.kind != kind or array.shape != (len(logits),):
+            found = f"{partition}/{column} of type {array.dtype} and shape {array.shape}"
+            raise FaultError(
+                name, found, f"{'texts' if kind == 'U' else 'whole numbers'} of shape ({len(logits)},)", PACK
+            )
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+        found = f"{logits[row].tolist()} for {quoted(arrays[f'{partition}/ids'][row])} of {partition}"
+        raise FaultError(name, found, "finite logits", "Correct the model, and run the cell again.")
+
+
+def _check_rows(arrays: Arrays, partition: str, pin: SplitPin, name: str) -> None:
+    """Refuse rows that are not the manifest's, in its order."""
+    ids, labels, attributes, clusters = (arrays[f"{partition}/{column}"] for column in list(ROWS)[:4])
+    expected = pin.partitions[partition]
+    if len(np.unique(ids)) != len(ids):
+        values, counts = np.unique(ids, return_counts=True)
+        raise FaultError(name, f"{quoted(values[counts > 1][0])} more than once in {partition}", "every id once", PACK)
+    number = sum(one["examples"] for one in expected.groups.values())
+    if len(ids) != number:
+        raise FaultError(name, f"{len(ids)} rows of {partition}", f"{number}, as the board's table has", PACK)
+    try:
+        digest = Partition(ids, labels, attributes, clusters).digest()
+    except SpurbenchError as error:
+        raise FaultError(name, quoted(error), f"the rows of {partition}", PACK) from error
+    if digest != expected.sha256:
+        found = f"rows of {partition} with the hash {digest[:16]}"
+        remedy = "Ids, labels, attributes and patients have to be the board's, in its order. Run the cell on the board's split."
+        raise FaultError(name, found, f"{expected.sha256[:16]}, the board's", remedy)
+
+
+def check_metrics(
+    record: Record, predictions: Mapping[str, Predictions], evaluators: list[Evaluator], tolerance: float, name: str
+) -> Iterator[Remark]:
+    """What a record states otherwise than its predictions give.
+
+    Args:
+        record: that states.
+        predictions: by partition.
+        evaluators: of the board.
+        tolerance: greatest difference of a number.
+        name: of the record's file, for messages.
+    """
+    stated = {(p, e) for by in (record.metrics, record.details) for p, inside in by.items() for e in inside}
+    measured = set()
+    for partition, rows in predictions.items():
+        for evaluator in (one for one in evaluators if partition in one.partitions):
+            measured.add((partition, evaluator.name))
+            yield from _check_evaluator(record, partition, rows, evaluator, tolerance, name)
+    for partition, evaluator_name in sorted(stated - measured):
+        found = f"numbers of {quoted(evaluator_name)} on {quoted(partition)}"
+        yield Remark("fault", name, found, "numbers that the predictions give", PACK)
+
+
+def _check_evaluator(
+    record: Record, partition: str, rows: Predictions, evaluator: Evaluator, tolerance: float, name: str
+) -> Iterator[Remark]:
+    metrics = record.metrics.get(partition, {}).get(evaluator.name)
+    details = record.details.get(partition, {}).get(evaluator.name, {})
+    place = f"{evaluator.name} on {partition}"
+    absent = [array for array in evaluator.collects if array not in rows.arrays]
+    if absent:
+        if metrics or "not_applicable" not in details:
+            yield Remark("fault", name, f"no {absent[0]} for {place}", "what the evaluator collects of the model", PACK)
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            numbers, again = point(evaluator, rows), evaluator.details(rows)
+    except Exception as error:  # arrays of a stranger
+        yield Remark(
+            "fault", name, f"{type(error).__name__} in {place}: {quoted(error)}", "arrays that can be measured", PACK
+        )
+        return
+    own = {metric: finite(value) for metric, value in numbers.items()}
+    if metrics is None or metrics.keys() != own.keys():
+        differing = sorted(own.keys() ^ (metrics or {}).keys())
+        yield Remark(
+            "fault", name, f"{place}: {quoted(differing[0])} on one side only", "every metric of the evaluator", PACK
+        )
+        return
+    for metric, value in own.items():
+        if not close(metrics[metric].get("value"), value, tolerance):
+            found = f"{quoted(metrics[metric].get('value'))} as {metric} of {place}"
+            yield Remark("fault", name, found, f"{value}, as its predictions give", "State what is measured. " + PACK)
+            return
+        if fault := _no_interval(metrics[metric]):
+            yield Remark("fault", name, f"{fault} as interval of {metric} of {place}", "low <= value <= high", PACK)
+            return
+    if where := unlike(details, again, tolerance):
+        yield Remark(
+            "fault", name, f"details of {place} that differ in {quoted(where)}", "those that its predictions give", PACK
+        )
+
+
+def _no_interval(stated: Mapping[str, Any]) -> str:
+    """An interval that is none; empty where it is one, or absent."""
+    low, value, high = (stated.get(key) for key in ("low", "value", "high"))
+    numbers = [one for one in (low, value, high) if one is not None]
+    if not all(isinstance(one, int | float) for one in numbers) or (low is None) != (high is None):
+        return quoted([low, value, high])
+    return ""
+
+
+def close(stated: Any, value: float | None, tolerance: float) -> bool:
+    """Whether a stated number is another within a tolerance; both may be undefined.
+
+    >>> close(0.5, 0.5 + 1e-9, 1e-6), close(None, None, 1e-6), close("0.5", 0.5, 1e-6)
+    (True, True, False)
+    """
+    if stated is None or value is None:
+        return stated is None and value is None
+    return type(stated) in (int, float) and math.isclose(stated, value, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def unlike(stated: Any, found: Any, tolerance: float, where: str = "") -> str:
+    """The place where two JSON values differ by more than a tolerance; empty where they do not.
+
+    >>> unlike({"a": [1.0, {"b": 2.0}]}, {"a": [1.0, {"b": 2.1}]}, 1e-6)
+    'a.1.b'
+    """
+    if isinstance(found, Mapping):
+        if not isinstance(stated, Mapping) or {str(key) for key in found} != {str(key) for key in stated}:
+            return where or "."
+        pairs = [(str(key), stated[str(key)], value) for key, value in found.items()]
+    elif isinstance(found, list | tuple):
+        if not isinstance(stated, list | tuple) or len(stated) != len(found):
+            return where or "."
+        pairs = [(str(place), one, found[place]) for place, one in enumerate(stated)]
+    elif isinstance(found, float) or (isinstance(found, int) and not isinstance(found, bool)):
+        return "" if close(stated, finite(found), tolerance) else where or "."  # a record has no NaN
+    else:
+        return "" if stated == found else where or "."
+    for key, one, other in pairs:
+        if place := unlike(one, other, tolerance, f"{where}.{key}".lstrip(".")):
+            return place
+    return ""

@@ -1,0 +1,127 @@
+"""Whether a record says of itself what the board's manifest and the entry say of it; nothing of it is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from robustbench_spur.coverage import departure
+from robustbench_spur.manifest import Manifest, SplitPin
+from robustbench_spur.record import Record
+from robustbench_spur.submission.entry import Cell, Entry
+from robustbench_spur.submission.remarks import Remark, quoted
+
+PACK = "Run the cell with this version, and pack the entry again with spurbench submit."
+
+
+def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -> Iterator[Remark]:
+    """What is wrong with a record.
+
+    Args:
+        record: of the cell.
+        cell: as the entry lists it.
+        entry: that it is of.
+        manifest: of the board.
+    """
+    name = cell.record.file
+
+    def differs(what: str, found: Any, expected: Any, remedy: str = PACK) -> Iterator[Remark]:
+        if found != expected:
+            yield Remark("fault", name, f"{what} {quoted(found)}", f"{what} {quoted(expected)}", remedy)
+
+    yield from differs("board", record.board, manifest.board)
+    yield from differs(
+        "a record of status", record.board_status, manifest.status, "Records of a draft never enter a board. Run again."
+    )
+    yield from differs("seed", record.seed, cell.seed)
+    yield from differs("split", record.identity.split.get("name"), cell.split)
+    yield from differs("method", record.method.name, entry.method.name)
+    yield from differs("method version", record.method.version, entry.method.version)
+    yield from differs("method file", record.method.sha256, entry.method.sha256)
+    yield from differs("track", record.track, entry.track)
+    yield from differs("configuration hash", record.config_hash, record.identity.sha256)
+    yield from _agrees_with_itself(record, differs)
+    pin = manifest.pin(cell.split)
+    if pin is None:
+        yield Remark(
+            "fault",
+            name,
+            f"split {quoted(cell.split)}",
+            f"a split of board {manifest.board}",
+            "Submit splits of the board.",
+        )
+    else:
+        yield from _check_split(record, pin, name)
+    if record.status == "done":
+        why = departure(record, manifest)
+        if why and not record.off_board:
+            yield Remark("fault", name, why, "the board's rules, or a record that says it departs from them", PACK)
+        elif record.method.given and not record.off_board:
+            told = f"settings {quoted(record.method.given)}"
+            yield Remark(
+                "flag",
+                name,
+                told,
+                "the method's defaults",
+                "Check that they are the defaults, or a preset of the board.",
+            )
+        elif record.off_board:
+            told = ", ".join(record.off_board)
+            yield Remark("warning", name, f"{quoted(told)}", "the board's settings", "It is shown, unranked.")
+
+
+def _agrees_with_itself(record: Record, differs: Any) -> Iterator[Remark]:
+    """Whether the parts of a record say what its identity, which is what rows are made of, says."""
+    identity = record.identity
+    own = {
+        "method": {key: identity.method.get(key) for key in ("name", "version", "settings")},
+        "network": {
+            key: identity.network.get(key) for key in ("backbone", "image_size", "pretrained", "weights_sha256")
+        },
+    }
+    part, network = record.method, record.network
+    yield from differs(
+        "identity of the method", own["method"], {"name": part.name, "version": part.version, "settings": part.settings}
+    )
+    stated = {key: getattr(network, key) for key in own["network"]}
+    yield from differs("identity of the network", own["network"], stated)
+    yield from differs("identity of the selection", identity.selection, record.selection)
+    yield from differs("identity of the board", identity.board, record.board)
+    if record.status == "done":
+        yield from differs("identity of the training", identity.training, record.training)
+
+
+def _check_split(record: Record, pin: SplitPin, name: str) -> Iterator[Remark]:
+    """Whether a record met the board's data."""
+    stated, part = record.identity.split, record.split
+    remedy = f"Run on the board's data: spurbench describe {pin.name} says which."
+    for what, found, expected in (
+        ("version", stated.get("version"), pin.version),
+        ("table", stated.get("sha256"), pin.sha256),
+    ):
+        if expected is not None and found != expected:
+            yield Remark("fault", name, f"{what} {quoted(found)} of {pin.name}", f"{what} {quoted(expected)}", remedy)
+    if part is None:
+        if record.status == "done":
+            yield Remark("fault", name, "no account of the data", "the split's classes, groups and counts", PACK)
+        return
+    if (part.name, part.version, part.sha256) != (stated.get("name"), stated.get("version"), stated.get("sha256")):
+        yield Remark("fault", name, "another split in its account of the data", "the split of its identity", PACK)
+    if not pin.partitions:
+        told = "a split whose table the board does not pin"
+        yield Remark("warning", name, told, "a pinned table", "Its rows are held against other entries' alone.")
+        return
+    facts = (part.classes, part.attribute, part.values)
+    if facts != (pin.classes, pin.attribute, pin.values):
+        yield Remark(
+            "fault",
+            name,
+            f"classes, attribute and values {quoted(facts)}",
+            quoted((pin.classes, pin.attribute, pin.values)),
+            remedy,
+        )
+    counts = {partition: one.groups for partition, one in pin.partitions.items()}
+    for partition in counts.keys() | part.counts.keys():
+        if part.counts.get(partition) != counts.get(partition):
+            found = f"counts {quoted(part.counts.get(partition))} of {partition}"
+            yield Remark("fault", name, found, quoted(counts.get(partition)), remedy)
