@@ -91,7 +91,7 @@ class CellData:
         spec = {
             "dataset": ref.dataset,
             "version": ref.plugin.version,
-            "code": ref.plugin.sha256,
+            "code": ref.plugin.literal("images_sha256") or ref.plugin.sha256,
             "parameters": dict(ref.given),
             "fingerprint": self.split.dataset.fingerprint(),
             "rows": rows.digest(with_extra=True),

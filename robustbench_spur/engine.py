@@ -304,13 +304,13 @@ def subject_of(
         pixels: the stage of the partition's images.
     """
     own, rows = parts[partition], split.table.partitions[partition]
-    size = own.images.shape[-1]
+    size, code = own.images.shape[-1], split.ref.plugin.sha256
     scenes = {name: partial(split.dataset.scene, name, split.ref.split, rows, size) for name in requires}
     return Subject(
         own.predictions,
         own.images,
         others={name: parts[name] for name in reads},
-        scenes={name: kept_scene(runtime, pixels, name, len(rows), render) for name, render in scenes.items()},
+        scenes={name: kept_scene(runtime, pixels, name, code, len(rows), render) for name, render in scenes.items()},
         columns=rows.extra,
     )
 

@@ -20,23 +20,24 @@ BLOCK = 256
 
 
 def kept_scene(
-    runtime: Runtime, pixels: Stage, name: str, count: int, render: Callable[[], Iterator[NDArray[Any]]]
+    runtime: Runtime, pixels: Stage, name: str, code: str, count: int, render: Callable[[], Iterator[NDArray[Any]]]
 ) -> Callable[[], Iterator[NDArray[Any]]]:
     """A scene that is rendered when it is first looked at, and read from then on.
 
-    It is kept beside the images, under a name that holds theirs: the data set's code, its files, the rows and the size.
+    It is kept beside the images, under a name that holds theirs (files, rows, size) and the data set's code.
 
     Args:
         runtime: where it is kept.
         pixels: the stage of the partition's images.
         name: of the scene.
+        code: hash of the data set's file.
         count: rows of the partition.
         render: gives its blocks, see :meth:`Dataset.scene`.
 
     Returns:
         What gives the blocks. Only a scene that has come to its end, with as many rows as there should be, is kept.
     """
-    store, key = runtime.pixels, content_hash(["scene", pixels.key, name])
+    store, key = runtime.pixels, content_hash(["scene", pixels.key, name, code])
 
     def blocks() -> Iterator[NDArray[Any]]:
         if store.has(key):

@@ -14,7 +14,7 @@ from robustbench_spur.runtime import Runtime
 from robustbench_spur.stage import Stage
 
 PIXELS = Stage("pixels", {"partition": "test"}, (), "images")
-ROWS = 700
+ROWS, CODE = 700, "c0de"
 
 
 class Renderer:
@@ -36,7 +36,7 @@ class Renderer:
 def test_what_is_read_again_is_what_was_rendered(home: Home, dtype: Any) -> None:
     render = Renderer(dtype=dtype)
     for _ in range(3):
-        blocks = list(kept_scene(Runtime(home), PIXELS, "lesion", ROWS, render)())
+        blocks = list(kept_scene(Runtime(home), PIXELS, "lesion", CODE, ROWS, render)())
         whole = np.concatenate(blocks)
         assert whole.dtype == dtype
         np.testing.assert_array_equal(whole, render.images)
@@ -46,27 +46,29 @@ def test_what_is_read_again_is_what_was_rendered(home: Home, dtype: Any) -> None
 
 def test_scenes_of_other_names_and_other_images_are_others(home: Home) -> None:
     runtime, first, second, third = Runtime(home), Renderer(), Renderer(), Renderer()
-    list(kept_scene(runtime, PIXELS, "lesion", ROWS, first)())
-    list(kept_scene(runtime, PIXELS, "body", ROWS, second)())
-    list(kept_scene(runtime, Stage("pixels", {"partition": "train"}, (), ""), "lesion", ROWS, third)())
-    assert (first.calls, second.calls, third.calls) == (1, 1, 1)
+    list(kept_scene(runtime, PIXELS, "lesion", CODE, ROWS, first)())
+    list(kept_scene(runtime, PIXELS, "body", CODE, ROWS, second)())
+    list(kept_scene(runtime, Stage("pixels", {"partition": "train"}, (), ""), "lesion", CODE, ROWS, third)())
+    fourth = Renderer()
+    list(kept_scene(runtime, PIXELS, "lesion", "another", ROWS, fourth)())
+    assert (first.calls, second.calls, third.calls, fourth.calls) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("rows", [ROWS - 1, ROWS + 1, 0])
 def test_a_scene_with_other_rows_is_given_as_it_is_and_not_kept(home: Home, rows: int) -> None:
     render = Renderer(rows)
     for times in (1, 2):
-        assert sum(map(len, kept_scene(Runtime(home), PIXELS, "lesion", ROWS, render)())) == rows
+        assert sum(map(len, kept_scene(Runtime(home), PIXELS, "lesion", CODE, ROWS, render)())) == rows
         assert render.calls == times
 
 
 def test_a_scene_that_fails_or_is_left_early_is_not_kept(home: Home) -> None:
     with pytest.raises(RuntimeError, match="no more"):
-        list(kept_scene(Runtime(home), PIXELS, "lesion", ROWS, Renderer(stop=256))())
-    early = kept_scene(Runtime(home), PIXELS, "lesion", ROWS, Renderer())()
+        list(kept_scene(Runtime(home), PIXELS, "lesion", CODE, ROWS, Renderer(stop=256))())
+    early = kept_scene(Runtime(home), PIXELS, "lesion", CODE, ROWS, Renderer())()
     next(early)
     early.close()
     again = Renderer()
-    list(kept_scene(Runtime(home), PIXELS, "lesion", ROWS, again)())
+    list(kept_scene(Runtime(home), PIXELS, "lesion", CODE, ROWS, again)())
     assert again.calls == 1
     assert not list(home.root.rglob(".*"))  # nothing half written is left

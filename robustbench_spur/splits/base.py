@@ -94,6 +94,8 @@ class Dataset:
         channels: of its images.
         shared_images: whether an image follows from its row (extra columns included), whatever split it is asked for, so that
             splits with the same rows share the images.
+        images_sha256: hash of the plugin's file as it was when its images last changed, for one that goes on changing without
+            them: images that are kept are found by it. Where none is stated, every change of the file makes them anew.
         augmentations: what training may do to an image without changing its label or the shortcut: any of
             ``"horizontal_flip"``, ``"shift"``.
         source: where data and model come from.
@@ -114,6 +116,7 @@ class Dataset:
     image_sizes: ClassVar[tuple[int, ...]] = ()
     channels: int = 1
     shared_images: ClassVar[bool] = False
+    images_sha256: ClassVar[str] = ""
     augmentations: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
     licence: ClassVar[str] = ""

@@ -82,6 +82,7 @@ class Phantom(Dataset):
     image_size = 64
     channels = 1
     shared_images = True
+    images_sha256 = "f5baa692f7857ff21eda94b38e7aa2fdf64892d607ba1a2676a48b3fb6a2196b"
     augmentations = ("horizontal_flip", "shift")
     source = (
         "The project's own model; field strength, orientation and one label per patient as in SpurBreast "
