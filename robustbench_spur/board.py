@@ -17,9 +17,9 @@ from robustbench_spur.manifest import Manifest
 from robustbench_spur.ranking import rank_table
 from robustbench_spur.record import Record, RecordStore
 from robustbench_spur.registry import Registry
-from robustbench_spur.rows import Arrays, Latest, Measured, Row, make_row, newest
+from robustbench_spur.rows import Arrays, Latest, Measured, Row, claim, make_row, newest
 from robustbench_spur.scoring import Scorer, load_evaluators
-from robustbench_spur.standing import Standing
+from robustbench_spur.standing import CLAIMED, Standing
 from robustbench_spur.store import Store
 from robustbench_spur.types import Estimate
 
@@ -122,7 +122,9 @@ def _rows(source: Source, manifest: Manifest, scorer: Scorer, evaluators: Mappin
         row = make_row(own, manifest, latest)
         if row is not None:
             row.standing = source.standing(row)
-            if row.seeds:
+            if row.standing.tier == CLAIMED:
+                claim(row, manifest)
+            elif row.seeds:
                 Measured(row, source.arrays, scorer, evaluators, manifest).fill()
             yield row
 

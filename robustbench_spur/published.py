@@ -24,9 +24,9 @@ from robustbench_spur.record import Part, Record
 from robustbench_spur.rows import Row
 from robustbench_spur.standing import Standing
 from robustbench_spur.store import Store
+from robustbench_spur.submission.archives import read_arrays
 from robustbench_spur.submission.entry import SHORT, Cell, Entry, load_entry, read_record
 from robustbench_spur.submission.remarks import FaultError
-from robustbench_spur.submission.safely import read_arrays
 from robustbench_spur.types import SpurbenchError
 
 MANIFEST, ENTRIES, ATTESTED, WITHDRAWN = "board.json", "entries", "attested", "withdrawn.json"

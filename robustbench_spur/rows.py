@@ -225,6 +225,24 @@ def make_row(records: list[Record], manifest: Manifest, latest: Latest) -> Row |
     return Row(records, "unranked", f"stale: {old}; run again") if old else row
 
 
+def claim(row: Row, manifest: Manifest) -> None:
+    """Give a row the numbers that its records state, without intervals and without a rank: there is nothing to compute with.
+
+    Args:
+        row: of records without predictions.
+        manifest: of the board.
+    """
+    row.status, row.reason = "unranked", "claimed: no predictions were given"
+    done = [record for record in row.records if record.status == "done"]
+    for column in manifest.columns:
+        stated = [record.metrics.get(column.partition, {}).get(column.evaluator, {}) for record in done]
+        values = [one.get(column.metric, {}).get("value") for one in stated] if column.metric else []
+        if column.metric and values and all(isinstance(value, int | float) for value in values):
+            row.values[column.name] = Estimate(float(np.mean(values)), reason="claimed")
+        else:
+            row.values[column.name] = Estimate(None, reason="not claimed") if column.metric else None
+
+
 Seed = tuple[dict[str, float], dict[str, Floats], dict[str, int]]
 """Of the predictions of one seed: point values, replicates and patients behind them, by metric."""
 

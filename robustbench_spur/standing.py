@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLAIMED = "claimed"
 TIERS = {
-    "claimed": "Numbers alone: nothing was recomputed. Never ranked.",
+    CLAIMED: "Numbers alone: nothing was recomputed. Never ranked.",
     "rescored": "Every number was recomputed from the submitted predictions.",
     "reproduced": "Rescored, and a run was repeated by the maintainers within the board's tolerance.",
 }

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from robustbench_spur.arranging import Shown, columns_of
 from robustbench_spur.board import Board, Row
-from robustbench_spur.manifest import Column
-from robustbench_spur.types import Estimate
+from robustbench_spur.cellwords import cell_text, gaps, method_text, plain, remark, two_lines
 
 RANK_WIDTH, NAME_WIDTH, NUMBER_WIDTH, DIFFERENCE_WIDTH = map(len, ("11-12", "tumour", "98..100", "-61..-43"))
 """Widths of columns, of names the least one: a number that is cut is another number, and names give way."""
+FIXED_WIDTHS = {"rank": RANK_WIDTH, "difference": DIFFERENCE_WIDTH}
+LEAST_WIDTHS = {name: len("reweight") for name in ("method", "track")} | {
+    "tier": len("reproduced"),
+    "remark": len("unranked: 1 of"),
+}
+FAMILY_WIDTH = len("tumour@1.5T 98.0")
+BELOW = ("seeds", "remark")
+"""Columns that the terminal leaves out unless they are asked for; remarks stand below its tables."""
 TRACK_WORDS = {
     "none": "no attributes used",
     "selection": "attributes on validation",
@@ -24,100 +33,44 @@ TRACK_WORDS = {
 }
 
 
-def percent(estimate: Any) -> str:
-    """An estimate as ``61.5 [55.0, 67.9]``, in per cent; a dash where it is undefined.
+# The terminal
 
-    >>> percent(Estimate(0.615, 0.55, 0.679)), percent(Estimate(None, reason="no patients"))
-    ('61.5 [55.0, 67.9]', '-')
+
+def print_board(board: Board, console: Console, columns: Sequence[Shown] = ()) -> None:
+    """Print a table for every split and network, with remarks below it; as it is without ``columns``, it fits 80 columns.
+
+    Args:
+        board: best rows first.
+        console: to print on.
+        columns: to show, as :func:`~robustbench_spur.arranging.columns_of` gives them.
     """
-    if not isinstance(estimate, Estimate) or estimate.value is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f}"
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-
-
-def rank_text(row: Row) -> str:
-    """``1`` for a rank that is resolved, ``1-2`` for a tie, a dash for a row that is not ranked.
-
-    >>> rank_text(Row([], "ranked", "", rank=1, rank_high=2))
-    '1-2'
-    """
-    if row.rank is None or row.rank_high is None:
-        return "-"
-    return str(row.rank) if row.rank == row.rank_high else f"{row.rank}-{row.rank_high}"
-
-
-def cell_text(row: Row, column: Column) -> str:
-    """A value of a row, for people."""
-    value = row.values.get(column.name)
-    if isinstance(value, Estimate):
-        return percent(value)
-    return "-" if value is None else str(value)
-
-
-def method_text(row: Row) -> str:
-    """The method with the settings that were given for it."""
-    given = ", ".join(f"{name}={value}" for name, value in row.first.method.given.items())
-    return f"{row.first.method.name} ({given})" if given else row.first.method.name
-
-
-def remark(row: Row) -> str:
-    """Status and reason of a row that is not plainly ranked."""
-    if row.status == "ranked":
-        return ""
-    words = row.status.replace("_", " ")
-    return f"{words}: {row.reason}" if row.reason else words
-
-
-def headings(board: Board) -> list[str]:
-    """Column titles of the text tables."""
-    shown = [column.title for column in board.manifest.columns if column.shown]
-    return ["rank", "track", "method", *shown, f"from {board.manifest.baseline}", "seeds", "remark"]
-
-
-def cells(row: Row, board: Board) -> list[str]:
-    """Texts of a row, under :func:`headings`."""
-    shown = [cell_text(row, column) for column in board.manifest.columns if column.shown]
-    seeds = ",".join(map(str, row.seeds)) or "-"
-    return [rank_text(row), row.first.track, method_text(row), *shown, percent(row.difference), seeds, remark(row)]
-
-
-def two_lines(estimate: Any) -> str:
-    """An estimate with its interval in whole per cent below, for a narrow column.
-
-    >>> two_lines(Estimate(0.615, 0.55, 0.679)).splitlines()
-    ['61.5', '55..68']
-    """
-    value = percent(estimate).split(" ")[0]
-    if not isinstance(estimate, Estimate) or estimate.low is None or estimate.high is None:
-        return value
-    return f"{value}\n{100 * estimate.low:.0f}..{100 * estimate.high:.0f}"
-
-
-def print_board(board: Board, console: Console) -> None:
-    """Print a table for every split and network, with remarks below it; it fits 80 columns."""
     if not board.rows:
         console.print(f"No results yet. Run: spurbench run --method all --split {board.manifest.splits[0].name}")
+        return
+    shown = columns or [one for one in columns_of(board.manifest) if one.column is not None or one.name not in BELOW]
     for (split, backbone, size), rows in board.tables.items():
         title = f"{split}, {backbone}, {size} pixels, board {board.manifest.board} ({board.manifest.status})"
-        if any(row.seeds for row in rows):
-            _print_whole(_terminal_table(title, rows, board), console)
+        in_table = rows if _has(shown, "remark") else [row for row in rows if row.seeds]
+        if in_table:
+            _print_whole(_terminal_table(title, in_table, board, shown), console)
         else:
-            console.print(escape(title))
-        for text, names in _remarks(rows).items():
-            console.print(escape(f"{', '.join(names)}: {text}"))
+            console.print(escape(plain(title)))
+        for line in notes(rows, shown, board):
+            console.print(escape(line))
         console.print()
-    if board.rows:
-        confidence = 100 * board.manifest.bootstrap.confidence
-        console.print(
-            f"Per cent; below each number its {confidence:.0f} % interval over patients. Ranks are within a track;"
-            " 1-2 is a tie that the patients do not resolve."
-        )
-        tracks = dict.fromkeys(row.first.track for row in board.rows)
-        console.print(
-            "Tracks: " + "; ".join(f"{track} ({TRACK_WORDS.get(track, 'unknown')})" for track in tracks) + "."
-        )
+    confidence = 100 * board.manifest.bootstrap.confidence
+    console.print(
+        f"Per cent; below each number its {confidence:.0f} % interval over patients. Ranks are within a track;"
+        " 1-2 is a tie that the patients do not resolve."
+    )
+    tracks = dict.fromkeys(row.first.track for row in board.rows)
+    words = "; ".join(f"{plain(track)} ({TRACK_WORDS.get(track, 'unknown')})" for track in tracks)
+    console.print(escape(f"Tracks: {words}."))
+
+
+def _has(columns: Iterable[Shown], name: str) -> bool:
+    """Whether one of the fixed columns is among those shown."""
+    return any(one.name == name and one.column is None for one in columns)
 
 
 def _print_whole(table: Table, console: Console) -> None:
@@ -128,31 +81,54 @@ def _print_whole(table: Table, console: Console) -> None:
     console.print(table, crop=False)
 
 
-def _terminal_table(title: str, rows: list[Row], board: Board) -> Table:
-    columns = [column for column in board.manifest.columns if column.shown]
+def _terminal_table(title: str, rows: list[Row], board: Board, columns: Sequence[Shown]) -> Table:
     table = Table(
-        title=escape(title),
+        title=escape(plain(title)),
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("rank", width=RANK_WIDTH)
-    table.add_column("method\n[dim]track[/dim]", overflow="fold", min_width=len("reweight"))
-    for column in columns:
-        width, least = (NUMBER_WIDTH, None) if column.metric else (None, NAME_WIDTH)
-        table.add_column(escape(column.title), overflow="fold", width=width, min_width=least)
-    table.add_column(escape(f"from {board.manifest.baseline}"), overflow="fold", width=DIFFERENCE_WIDTH)
-    track = None
-    for row in (row for row in rows if row.seeds):
-        if row.first.track != track:
-            track = row.first.track
+    joined = _has(columns, "track") and _has(columns, "method")
+    kept = [one for one in columns if not (joined and one.name == "track" and one.column is None)]
+    for one in kept:
+        _add_column(table, one, joined=joined)
+    sections = in_blocks([row.first.track for row in rows])
+    for before, row in zip([None, *rows], rows, strict=False):
+        if sections and before is not None and before.first.track != row.first.track:
             table.add_section()
-        texts = [two_lines(row.values.get(c.name)) if c.metric else _at_its_sign(cell_text(row, c)) for c in columns]
-        method = f"{escape(method_text(row))}\n[dim]{track}[/dim]"
-        table.add_row(rank_text(row), method, *map(escape, (*texts, two_lines(row.difference))))
+        table.add_row(*(_terminal_cell(row, one, board, joined=joined) for one in kept))
     return table
+
+
+def in_blocks(tracks: list[str]) -> bool:
+    """Whether rows of one track stand together, as they do unless they were sorted otherwise."""
+    changes = sum(before != after for before, after in pairwise(tracks))
+    return changes == len(set(tracks)) - 1
+
+
+def _add_column(table: Table, shown: Shown, *, joined: bool) -> None:
+    """A column that is as wide as its longest number, or at least as wide as its shortest name."""
+    title = escape(plain(shown.title))
+    if shown.column is not None:
+        width, least = (NUMBER_WIDTH if shown.numeric else None), (FAMILY_WIDTH if shown.column.family else NAME_WIDTH)
+    else:
+        width, least = FIXED_WIDTHS.get(shown.name), LEAST_WIDTHS.get(shown.name, NAME_WIDTH)
+        title = f"{title}\n[dim]track[/dim]" if joined and shown.name == "method" else title
+    table.add_column(title, overflow="fold", width=width, min_width=None if width else least)
+
+
+def _terminal_cell(row: Row, shown: Shown, board: Board, *, joined: bool) -> str:
+    if shown.column is not None:
+        if shown.numeric:
+            return escape(two_lines(row.values.get(shown.column.name)))
+        text = cell_text(row, shown, board.manifest)
+        return escape(text.replace("; ", "\n") if shown.column.family else _at_its_sign(text))
+    if shown.name == "difference":
+        return escape(two_lines(row.difference))
+    text = escape(cell_text(row, shown, board.manifest))
+    return f"{text}\n[dim]{escape(plain(row.first.track))}[/dim]" if joined and shown.name == "method" else text
 
 
 def _at_its_sign(name: str) -> str:
@@ -160,25 +136,48 @@ def _at_its_sign(name: str) -> str:
     return name.replace("@", "\n@", 1)
 
 
-def _remarks(rows: list[Row]) -> dict[str, list[str]]:
-    """Which rows each remark is about."""
+def notes(rows: Iterable[Row], columns: Sequence[Shown], board: Board) -> list[str]:
+    """What the cells of a table do not say: which rows are not plainly ranked, and why cells of others are missing.
+
+    Returns:
+        Lines such as ``this, that: unranked: 1 of 3 seeds``, each about all rows that it holds for. Remarks are left out
+        where a column has them.
+    """
     found: dict[str, list[str]] = {}
     for row in rows:
-        if text := remark(row):
+        own = "" if _has(columns, "remark") else remark(row, board.manifest.seeds)
+        for text in filter(None, [own, *gaps(row, columns, board.manifest)]):
             found.setdefault(text, []).append(method_text(row))
-    return found
+    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in found.items()]
 
 
-def markdown(board: Board) -> str:
-    """The board as Markdown tables."""
-    parts = []
+# Markdown
+
+
+def markdown(board: Board, columns: Sequence[Shown] = ()) -> str:
+    """The board as Markdown tables, with a list below each of why cells are missing.
+
+    Args:
+        board: best rows first.
+        columns: to show; those that :func:`~robustbench_spur.arranging.columns_of` gives where empty.
+    """
+    shown, parts = columns or columns_of(board.manifest), []
     for (split, backbone, size), rows in board.tables.items():
-        names = headings(board)
-        lines = [f"### {split}, {backbone}, {size} pixels", "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-        lines += [f"| {' | '.join(map(_in_a_cell, cells(row, board)))} |" for row in rows]
-        parts.append("\n".join(lines))
+        titles = [in_markdown(one.title) for one in shown]
+        lines = [f"### {in_markdown(split)}, {in_markdown(backbone)}, {size} pixels", ""]
+        lines += [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+        for row in rows:
+            texts = ((one, cell_text(row, one, board.manifest)) for one in shown)
+            lines.append(f"| {' | '.join(text if one.numeric else in_markdown(text) for one, text in texts)} |")
+        below = [f"- {in_markdown(line)}" for line in notes(rows, shown, board)]
+        parts.append("\n".join([*lines, *([""] if below else []), *below]))
     return "\n\n".join(parts) + "\n"
 
 
-def _in_a_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+def in_markdown(text: str) -> str:
+    r"""A text that stays text in a cell: no link, picture, tag, code or further cell.
+
+    >>> in_markdown("a | <b>")
+    'a \\| \\<b\\>'
+    """
+    return "".join(f"\\{letter}" if letter in r"\`*[]<>|" else letter for letter in plain(text))

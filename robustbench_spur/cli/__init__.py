@@ -17,7 +17,7 @@ VERBS = {
     "run": "methods against splits; what is done already is not done again",
     "tune": "search settings on validation, by rules that are told; the test set is read once",
     "status": "what is done, failed, stale or missing on the board",
-    "leaderboard": "the ranked table, and the page",
+    "leaderboard": "the ranked table, the page, and what moved between boards",
     "compare": "two or more methods on the same patients, in pairs",
     "evaluate": "all measures of anybody's predictions or weights; nothing is trained",
     "audit": "does a model cheat, on what, for which patients: one page",

@@ -7,15 +7,18 @@ import importlib
 from collections.abc import Mapping
 
 
-def add_verbs(parser: argparse.ArgumentParser, package: str, verbs: Mapping[str, str]) -> None:
+def add_verbs(
+    parser: argparse.ArgumentParser, package: str, verbs: Mapping[str, str], *, required: bool = True
+) -> None:
     """Add the parsers of the verbs whose modules lie in a package.
 
     Args:
         parser: of the verb above.
         package: importable name.
         verbs: a line about each, by name of its module.
+        required: whether the verb above does nothing by itself.
     """
-    below = parser.add_subparsers(dest="below", metavar="VERB", required=True)
+    below = parser.add_subparsers(dest="below", metavar="VERB", required=required)
     for name, summary in verbs.items():
         sub = below.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         importlib.import_module(f"{package}.{name}").add_arguments(sub)

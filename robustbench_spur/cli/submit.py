@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", action="store_true", help="add the trained weights: attacks can then be checked, and are shown"
     )
+    parser.add_argument(
+        "--weights-out", type=Path, metavar="DIR", help="write the weights beside the entry, for the maintainers"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="an empty folder, or one to be made")
     add_board(parser)
     add_plugins(parser)
@@ -45,6 +48,7 @@ def main(options: argparse.Namespace) -> int:
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
     from robustbench_spur.splitref import parse_splits
+    from robustbench_spur.submission.entry import slug
     from robustbench_spur.submission.packing import About, chosen, pack, ran_on
     from robustbench_spur.submission.verifier import Verifier
 
@@ -63,6 +67,11 @@ def main(options: argparse.Namespace) -> int:
     )
     weights = _weights if options.weights else None
     entry = pack(records, home, manifest, plugin, about, options.out, weights)
+    if options.weights_out is not None:
+        for record in records:
+            if record.status == "done":
+                split = str(record.identity.split["name"])
+                _weights(record, options.weights_out / slug(split) / f"seed{record.seed}.safetensors")
     verdict = Verifier(manifest).verify(options.out)
     from robustbench_spur.cli.verify import tell
 
@@ -78,6 +87,7 @@ def _weights(record: Record, path: Path) -> None:
     from robustbench_spur.export import export_record
     from robustbench_spur.runtime import Runtime
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     export_record(record, Runtime(home_of()), path)
 
 

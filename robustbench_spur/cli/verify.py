@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_spur.cli.options import add_board, add_json, pairs, path_of, print_json
+from robustbench_spur.cli.options import add_board, add_json, home_of, pairs, path_of, print_json
 from robustbench_spur.types import SpurbenchError
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SPLIT:SEED",
         help="of an entry: train these cells again and compare, or all; takes as long as they took",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="of an entry: weights that are too large for it, as submit --weights-out writes them",
     )
     parser.add_argument("--no-weights", action="store_true", help="do not look at an entry's weights (they need torch)")
     parser.add_argument("--trust-code", action="store_true", help="let an entry's own method file run with --reproduce")
@@ -112,7 +118,10 @@ def _entry(options: argparse.Namespace) -> int:
 def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any) -> list[Any]:
     """Cells from their weights, and those that are to be trained again; faults go to the verdict."""
     entry = verdict.entry
-    if entry is None or not (options.reproduce or (any(c.weights for c in entry.cells) and not options.no_weights)):
+    given = (
+        options.weights is not None or any(cell.weights for cell in (entry.cells if entry else ()))
+    ) and not options.no_weights
+    if entry is None or not (options.reproduce or given):
         return []
     from robustbench_spur.api import Quiet
     from robustbench_spur.cli.progress import Terminal
@@ -120,7 +129,7 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
     from robustbench_spur.submission.again import Again
 
     data = {name: path_of(value) for name, value in pairs(options.data, "--data").items()}
-    again = Again(manifest, Quiet() if options.json else Terminal(), data, options.device)
+    again = Again(manifest, Quiet() if options.json else Terminal(), home_of(), data, options.device)
     one, found = Submitted(options.folder, entry), []
     wanted = _cells(options.reproduce, entry)
     for cell in entry.cells:
@@ -128,8 +137,8 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
         remarks: list[Remark] = []
         if cell in wanted:
             attestation, remarks = again.by_training(one, cell, trust_code=options.trust_code)
-        elif cell.weights is not None and not options.no_weights:
-            attestation, remarks = again.from_weights(one, cell)
+        elif given:
+            attestation, remarks = again.from_weights(one, cell, options.weights)
         verdict.remarks += remarks
         found += [attestation] if attestation is not None else []
     return found

@@ -24,7 +24,7 @@ from robustbench_spur.record import Record, RecordStore, read_predictions
 from robustbench_spur.registry import Registry
 from robustbench_spur.runner import Watcher, carry_out
 from robustbench_spur.scoring import load_evaluators, point
-from robustbench_spur.submission.entry import Cell, read_record
+from robustbench_spur.submission.entry import Cell, read_record, slug
 from robustbench_spur.submission.remarks import Remark, quoted
 from robustbench_spur.submission.safely import check_file
 from robustbench_spur.types import SpurbenchError
@@ -40,48 +40,62 @@ class Again:
     Args:
         manifest: of the board.
         watcher: is told how it goes on.
+        home: where images are kept, which are made once for all cells.
         data: place of the user's files, by dataset.
         device: such as ``"auto"``.
     """
 
     def __init__(
-        self, manifest: Manifest, watcher: Watcher, data: Mapping[str, Path] | None = None, device: str = "auto"
+        self,
+        manifest: Manifest,
+        watcher: Watcher,
+        home: Home,
+        data: Mapping[str, Path] | None = None,
+        device: str = "auto",
     ) -> None:
         self.manifest, self.data, self.device = manifest, dict(data or {}), device
-        self.watcher = watcher
+        self.watcher, self.home = watcher, home
         self.evaluators = load_evaluators(Registry(), manifest.evaluators)
 
-    def from_weights(self, one: Submitted, cell: Cell) -> Found:
+    def from_weights(self, one: Submitted, cell: Cell, beside: Path | None = None) -> Found:
         """Predictions and collections of a cell again, from its weights.
+
+        Args:
+            one: the entry.
+            cell: of it.
+            beside: a folder of weights, laid out like the entry's own, for an entry that has none.
 
         Returns:
             What can be attested, None where there is a fault; and remarks.
         """
-        file = cell.weights
-        if file is None:
+        if beside is not None:
+            path = weights_path(beside, cell)
+            if not path.is_file():
+                return None, []
+        elif cell.weights is not None:
+            path = check_file(one.folder, cell.weights.file, cell.weights.sha256, cell.weights.bytes)
+        else:
             return None, []
-        path = check_file(one.folder, file.file, file.sha256, file.bytes)
         collecting = tuple(e.name for e in self.evaluators if e.collects)
-        with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
-            ask = Ask(
-                path,
-                (cell.split,),
-                evaluators=collecting,
-                board=self.manifest.board,
-                data=self.data,
-                device=self.device,
-                home=Home(Path(folder)),
-            )
-            try:
-                (found,) = examine(ask, self.watcher)
-            except SpurbenchError as error:
-                told, expected = quoted(error), "weights of the board's network for the split"
-                return None, [Remark("warning", file.file, told, expected, "Its numbers need a repeated run.")]
-            record, again = self._record(one, cell), dict[str, Predictions]()
-            for result in found.measured.findings:
-                again[result.evaluator.name] = result.predictions[0]
+        ask = Ask(
+            path,
+            (cell.split,),
+            evaluators=collecting,
+            board=self.manifest.board,
+            data=self.data,
+            device=self.device,
+            home=self.home,
+        )
+        name = path.name if beside is not None else path.relative_to(one.folder).as_posix()
+        try:
+            (found,) = examine(ask, self.watcher)
+        except SpurbenchError as error:
+            expected = "weights of the board's network for the split"
+            return None, [Remark("warning", name, quoted(error), expected, "Its numbers need a repeated run.")]
+        again = {result.evaluator.name: result.predictions[0] for result in found.measured.findings}
+        record = self._record(one, cell)
         rows = read_predictions(one.arrays(record), _part(record), "test")
-        return self._compared(cell, rows, again, file.file, "weights")
+        return self._compared(cell, rows, again, name, "weights")
 
     def by_training(self, one: Submitted, cell: Cell, *, trust_code: bool = False) -> Found:
         """Train a cell again, in an empty home, and compare.
@@ -190,6 +204,11 @@ class Again:
             if all(math.isfinite(value) for value in values):
                 found[column.name] = round(abs(values[0] - values[1]), 9)
         return found
+
+
+def weights_path(folder: Path, cell: Cell) -> Path:
+    """Where the weights of a cell lie in a folder of weights."""
+    return folder / slug(cell.split) / f"seed{cell.seed}.safetensors"
 
 
 def _part(record: Record) -> Any:

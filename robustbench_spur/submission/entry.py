@@ -9,6 +9,7 @@ weights/phantom.field@0.95/seed0.safetensors   if the team gives them
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from robustbench_spur.record import Part, Record
+from robustbench_spur.record import SCHEMA_VERSION, Part, Record
 from robustbench_spur.store import content_hash
 from robustbench_spur.submission.remarks import FaultError, quoted
-from robustbench_spur.submission.safely import LIMITS, NAME, Limits, read_json
+from robustbench_spur.submission.safely import LIMITS, Limits, read_json
 
 ENTRY_SCHEMA = 1
 ENTRY, RECORDS, WEIGHTS, PLUGIN = "entry.json", "records", "weights", "plugin.py"
@@ -27,6 +28,8 @@ PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(/[A-Za-z0-9_][A-Za-z0-9_.@+-]*){0,3}$"
 SHA256 = r"^[0-9a-f]{64}$"
 SHORT = 200
 LONG = 4000
+CELLS = 2_000
+"""Most cells of an entry: ten times what a board of twenty splits and ten seeds has."""
 
 
 class File(Part):
@@ -57,11 +60,27 @@ class EntryMethod(Part):
     sha256: str = Field(pattern=SHA256, description="of its source file")
     origin: str = Field(max_length=SHORT, description="'built-in', a distribution with its version, or 'file'")
 
+    @field_validator("origin")
+    @classmethod
+    def _is_one_line(cls, text: str) -> str:
+        return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """The text, once it is known to be one line that can be printed.
+
+    Raises:
+        ValueError: it is empty, or has line breaks or control characters.
+    """
+    if not text.strip() or not text.isprintable():
+        raise ValueError("should be one line, free of control characters")
+    return text
+
 
 class Entry(Part):
     """Whose entry it is, and what belongs to it."""
 
-    entry_schema: int = ENTRY_SCHEMA
+    entry_schema: int = Field(default=ENTRY_SCHEMA, ge=1)
     board: str = Field(max_length=SHORT)
     manifest_sha256: str = Field(pattern=SHA256, description="of the board's manifest as it was packed for")
     method: EntryMethod
@@ -85,24 +104,31 @@ class Entry(Part):
     @field_validator("method_source")
     @classmethod
     def _is_an_address(cls, text: str) -> str:
-        if not re.fullmatch(r"https?://[^\s\"'<>\\]+", text):
+        if not re.fullmatch(r"https?://[^\s\"'<>\\]+", text) or not text.isprintable():
             raise ValueError("should be an address that begins with https://")
         return text
 
-    @field_validator("team", "contact", "training_data", "deviations", "track", "package")
+    @field_validator("team", "contact", "track", "package")
+    @classmethod
+    def _is_one_line(cls, text: str) -> str:
+        return one_line(text) if text else text  # a contact may be left empty, which the others' lengths refuse
+
+    @field_validator("training_data", "deviations")
     @classmethod
     def _is_printable(cls, text: str) -> str:
-        if not all(letter.isprintable() or letter == "\n" for letter in text):
-            raise ValueError("should be free of control characters")
+        if not text.strip() or not all(letter.isprintable() or letter == "\n" for letter in text):
+            raise ValueError("should be free of control characters, and not empty")
         return text
 
     @model_validator(mode="after")
     def _lists_each_once(self) -> Self:
         names = [one.file for one in self.files]
         for what, keys in (("file", names), ("cell", [(cell.split, cell.seed) for cell in self.cells])):
-            twice = [key for place, key in enumerate(keys) if key in keys[:place]]
-            if twice:
-                raise ValueError(f"should list every {what} once, has {twice[0]} twice")
+            seen: set[Any] = set()
+            for key in keys:
+                if key in seen:
+                    raise ValueError(f"should list every {what} once, has {key} twice")
+                seen.add(key)
         if ENTRY in names:
             raise ValueError(f"should not list {ENTRY} itself")
         return self
@@ -117,7 +143,8 @@ class Entry(Part):
     def id(self) -> str:
         """Name of the entry: the team, and a hash of all that it states."""
         team = re.sub(r"[^a-z0-9]+", "-", self.team.casefold()).strip("-")[:40].strip("-") or "team"
-        return f"{team}-{content_hash(self.model_dump(mode='json'))[:12]}"
+        # without defaults, so that a field which a later version adds does not rename the entries that are there
+        return f"{team}-{content_hash(self.model_dump(mode='json', exclude_defaults=True))[:12]}"
 
 
 def slug(split: str) -> str:
@@ -126,7 +153,7 @@ def slug(split: str) -> str:
     >>> slug("phantom/field@0.95"), slug("spurbreast/field_strength+carve.0")
     ('phantom.field@0.95', 'spurbreast.field_strength+carve.0')
     """
-    return re.sub(r"[^A-Za-z0-9_.@+-]", ".", split)
+    return re.sub(r"[^A-Za-z0-9_.@+-]", ".", split).rstrip(".")
 
 
 def load_entry(folder: Path, limits: Limits = LIMITS) -> Entry:
@@ -141,24 +168,34 @@ def load_entry(folder: Path, limits: Limits = LIMITS) -> Entry:
             ENTRY, "no such file", "an entry as spurbench submit packs it", "Give the folder that it made."
         )
     content = read_json(path, ENTRY, limits)
-    schema = content.get("entry_schema")
-    if isinstance(schema, int) and schema > ENTRY_SCHEMA:
-        raise FaultError(ENTRY, f"schema {schema}", f"a schema up to {ENTRY_SCHEMA}", "Upgrade robustbench-spur.")
+    _check_schema(content.get("entry_schema", 1), ENTRY, ENTRY_SCHEMA)
+    cells = content.get("cells")
+    if isinstance(cells, list) and len(cells) > CELLS:
+        raise FaultError(ENTRY, f"{len(cells)} cells", f"at most {CELLS} cells", "Submit the board's cells alone.")
     try:
-        return Entry.model_validate(content)
+        return Entry.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         raise fault_of(ENTRY, error) from None
-    except RecursionError:
-        raise FaultError(ENTRY, "values nested beyond reason", "an entry", "Pack the entry again.") from None
+
+
+def _check_schema(schema: Any, name: str, newest: int) -> None:
+    """Refuse a schema that is none, or newer than what this version reads."""
+    if type(schema) is not int or schema < 1:
+        raise FaultError(name, f"schema {quoted(schema, 60)}", f"a schema from 1 to {newest}", "Pack the entry again.")
+    if schema > newest:
+        raise FaultError(name, f"schema {schema}", f"a schema up to {newest}", "Upgrade robustbench-spur.")
 
 
 def fault_of(name: str, error: ValidationError) -> FaultError:
     """The first thing that is wrong with a file that should hold a model."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))[:120] or "the whole"
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    where = where if where.isprintable() and len(where) <= 120 else quoted(where, 120)  # keys are a stranger's too
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    found = f"{quoted(first['input'], 80)} in {where}{more}"
-    return FaultError(name, found, first["msg"].removeprefix("Value error, ").rstrip("."), "Pack the entry again.")
+    found = f"nothing in {where}" if first["type"] == "missing" else f"{quoted(first['input'], 80)} in {where}"
+    expected = first["msg"].removeprefix("Value error, ").rstrip(".")
+    expected = "a value" if first["type"] == "missing" else f"that it {expected[0].lower()}{expected[1:]}"
+    return FaultError(name, f"{found}{more}", expected.removeprefix("that it input "), "Pack the entry again.")
 
 
 def read_record(path: Path, name: str, limits: Limits = LIMITS) -> Record:
@@ -168,14 +205,17 @@ def read_record(path: Path, name: str, limits: Limits = LIMITS) -> Record:
         FaultError: it is no record.
     """
     content = read_json(path, name, limits)
+    schema = content.get("schema_version", 1)
+    _check_schema(schema, name, SCHEMA_VERSION)
     try:
+        if schema == SCHEMA_VERSION:  # of the very types, while a migration may have reason to read some otherwise
+            return Record.model_validate_json(json.dumps(content), strict=True)
         return Record.from_json(content)
     except ValidationError as error:
         raise fault_of(name, error) from None
-    except RecursionError:
-        raise FaultError(name, "values nested beyond reason", "a record", "Pack the entry again.") from None
-    except ValueError as error:
-        raise FaultError(name, str(error), "a record that this version reads", "Upgrade robustbench-spur.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a migration met what was no record of its day
+        told = f"{type(error).__name__}: {quoted(error)}"
+        raise FaultError(name, told, f"a record of schema {schema}", "Pack the entry again.") from None
 
 
 def excerpt(
@@ -206,8 +246,3 @@ def excerpt(
         "predictions": file,
     }
     return Record.model_validate(content)
-
-
-def sound_name(text: str) -> bool:
-    """Whether a text can be the name of a file."""
-    return bool(NAME.fullmatch(text))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.evaluators.base import Evaluator, Predictions
+from robustbench_spur.evaluators.base import Evaluator, Predictions, check_rows
 from robustbench_spur.manifest import Manifest, SplitPin
 from robustbench_spur.record import ROWS, Record, read_predictions
 from robustbench_spur.scoring import point
@@ -19,8 +19,10 @@ from robustbench_spur.types import Partition, SpurbenchError, finite
 
 Arrays = Mapping[str, NDArray[Any]]
 PACK = "Pack the entry again with spurbench submit."
-TYPES = {"ids": "U", "clusters": "U", "labels": "i", "attributes": "i"}
-"""Kinds of the columns beside the logits."""
+TEXTS = ("ids", "clusters")
+"""Columns of texts; the others beside the logits are whole numbers of 64 bits."""
+REASON = 500
+"""Most characters of why a number is missing."""
 
 
 def partitions_of(manifest: Manifest) -> tuple[str, ...]:
@@ -28,7 +30,9 @@ def partitions_of(manifest: Manifest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column.partition for column in manifest.columns))
 
 
-def predictions_of(record: Record, arrays: Arrays, manifest: Manifest, name: str) -> dict[str, Predictions]:
+def predictions_of(
+    record: Record, arrays: Arrays, manifest: Manifest, name: str, collected: Iterable[str] = ()
+) -> dict[str, Predictions]:
     """The predictions of every partition that the columns are of, once their rows are known to be the board's.
 
     Args:
@@ -36,6 +40,7 @@ def predictions_of(record: Record, arrays: Arrays, manifest: Manifest, name: str
         arrays: of the file.
         manifest: of the board.
         name: of the file, for messages.
+        collected: names of arrays that the board's evaluators collect.
 
     Raises:
         FaultError: an array that is missing, of another type or shape, rows that are not the board's, or logits that are not
@@ -49,12 +54,12 @@ def predictions_of(record: Record, arrays: Arrays, manifest: Manifest, name: str
         for one in partitions_of(manifest)
         if one in (pin.partitions if pin and pin.partitions else record.split.counts)
     ]
-    known = {f"{partition}/{column}" for partition in wanted for column in ROWS}
-    extra = [one for one in arrays if one not in known and one.partition("/")[0] not in wanted]
-    if extra:
-        raise FaultError(
-            name, f"arrays of another partition, {quoted(extra[0])}", f"those of {', '.join(wanted)}", PACK
-        )
+    known = {f"{partition}/{column}" for partition in wanted for column in (*ROWS, *collected)}
+    for extra in (one for one in arrays if one not in known):
+        if extra.partition("/")[0] in wanted:
+            told = "rows, logits, and what the board's evaluators collect"
+            raise FaultError(name, f"an array beyond those, {quoted(extra)}", told, PACK)
+        raise FaultError(name, f"an array of another partition, {quoted(extra)}", f"those of {', '.join(wanted)}", PACK)
     found = {}
     for partition in wanted:
         _check_types(arrays, partition, len(record.split.classes), name)
@@ -62,7 +67,9 @@ def predictions_of(record: Record, arrays: Arrays, manifest: Manifest, name: str
             _check_rows(arrays, partition, pin, name)
         try:
             found[partition] = read_predictions(arrays, record.split, partition)
-        except (SpurbenchError, ValueError, IndexError) as error:
+            if pin is None or not pin.partitions:
+                _check_own(found[partition], record.split.counts[partition])
+        except (SpurbenchError, ValueError, LookupError) as error:
             raise FaultError(
                 name, f"in {partition}: {quoted(error)}", "predictions that can be measured", PACK
             ) from error
@@ -79,13 +86,12 @@ def _check_types(arrays: Arrays, partition: str, classes: int, name: str) -> Non
         raise FaultError(name, f"{partition}/logits of type {logits.dtype}", "float32", PACK)
     if logits.ndim != 2 or logits.shape[1] != classes:
         raise FaultError(name, f"{partition}/logits of shape {logits.shape}", f"(examples, {classes})", PACK)
-    for column, kind in TYPES.items():
+    for column in (one for one in ROWS if one != "logits"):
         array = arrays[f"{partition}/{column}"]
-        if array.dtype.kind != kind or array.shape != (len(logits),):
+        sound = array.dtype.kind == "U" if column in TEXTS else array.dtype == np.int64
+        if not sound or array.shape != (len(logits),):
             found = f"{partition}/{column} of type {array.dtype} and shape {array.shape}"
-            raise FaultError(
-                name, found, f"{'texts' if kind == 'U' else 'whole numbers'} of shape ({len(logits)},)", PACK
-            )
+            raise FaultError(name, found, f"{'texts' if column in TEXTS else 'int64'} of shape ({len(logits)},)", PACK)
     if not np.isfinite(logits).all():
         row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
         found = f"{logits[row].tolist()} for {quoted(arrays[f'{partition}/ids'][row])} of {partition}"
@@ -110,6 +116,22 @@ def _check_rows(arrays: Arrays, partition: str, pin: SplitPin, name: str) -> Non
         found = f"rows of {partition} with the hash {digest[:16]}"
         remedy = "Ids, labels, attributes and patients have to be the board's, in its order. Run the cell on the board's split."
         raise FaultError(name, found, f"{expected.sha256[:16]}, the board's", remedy)
+
+
+def _check_own(rows: Predictions, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Hold rows that the board does not pin against what their record says of the data.
+
+    Raises:
+        SpurbenchError: ids that repeat, codes out of range, or other counts.
+    """
+    check_rows(rows.labels, rows.attributes, rows.clusters, rows.ids, rows.groups, len(rows))
+    for group, examples, patients in rows.group_sizes():
+        stated = counts.get(group, {})
+        if (stated.get("examples"), stated.get("patients")) != (examples, patients):
+            raise SpurbenchError(
+                f"Expected {stated.get('examples')} examples and {stated.get('patients')} patients of {group}, as the record"
+                f" says, found {examples} and {patients}."
+            )
 
 
 def check_metrics(
@@ -143,7 +165,7 @@ def _check_evaluator(
     place = f"{evaluator.name} on {partition}"
     absent = [array for array in evaluator.collects if array not in rows.arrays]
     if absent:
-        if metrics or "not_applicable" not in details:
+        if metrics or not _says_why(details):
             yield Remark("fault", name, f"no {absent[0]} for {place}", "what the evaluator collects of the model", PACK)
         return
     try:
@@ -163,12 +185,16 @@ def _check_evaluator(
         )
         return
     for metric, value in own.items():
-        if not close(metrics[metric].get("value"), value, tolerance):
-            found = f"{quoted(metrics[metric].get('value'))} as {metric} of {place}"
+        said = metrics[metric]
+        if not isinstance(said, dict) or not said.keys() <= {"value", "low", "high", "reason"}:
+            yield Remark("fault", name, f"{quoted(said, 80)} as {metric} of {place}", "value, low, high and reason", PACK)
+            return
+        if not close(said.get("value"), value, tolerance):
+            found = f"{quoted(said.get('value'), 80)} as {metric} of {place}"
             yield Remark("fault", name, found, f"{value}, as its predictions give", "State what is measured. " + PACK)
             return
-        if fault := _no_interval(metrics[metric]):
-            yield Remark("fault", name, f"{fault} as interval of {metric} of {place}", "low <= value <= high", PACK)
+        if fault := _no_interval(said):
+            yield Remark("fault", name, f"{fault} as interval of {metric} of {place}", "low <= high, or neither", PACK)
             return
     if where := unlike(details, again, tolerance):
         yield Remark(
@@ -177,12 +203,22 @@ def _check_evaluator(
 
 
 def _no_interval(stated: Mapping[str, Any]) -> str:
-    """An interval that is none; empty where it is one, or absent."""
-    low, value, high = (stated.get(key) for key in ("low", "value", "high"))
-    numbers = [one for one in (low, value, high) if one is not None]
-    if not all(isinstance(one, int | float) for one in numbers) or (low is None) != (high is None):
-        return quoted([low, value, high])
-    return ""
+    """An interval that is none; empty where it is one, or absent. It need not hold the value: a bias is shown as it is."""
+    low, high, reason = stated.get("low"), stated.get("high"), stated.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > REASON:
+        return f"the reason {quoted(reason, 80)}"
+    if low is None and high is None:
+        return ""
+    if isinstance(low, int | float) and isinstance(high, int | float) and low <= high:
+        return ""
+    return quoted([low, high], 80)
+
+
+def _says_why(details: Any) -> bool:
+    """Whether an evaluator's details say that it does not apply, and nothing else."""
+    if not isinstance(details, dict) or details.keys() != {"not_applicable"}:
+        return False
+    return isinstance(details["not_applicable"], str) and len(details["not_applicable"]) <= REASON
 
 
 def close(stated: Any, value: float | None, tolerance: float) -> bool:

@@ -8,9 +8,13 @@ from typing import Any
 from robustbench_spur.coverage import departure
 from robustbench_spur.manifest import Manifest, SplitPin
 from robustbench_spur.record import Record
+from robustbench_spur.stage import ENGINE_VERSION
 from robustbench_spur.submission.entry import Cell, Entry
-from robustbench_spur.submission.remarks import Remark, quoted
+from robustbench_spur.submission.predictionchecks import partitions_of
+from robustbench_spur.submission.remarks import LONGEST, Remark, quoted
 
+DRAFT = "file"
+"""Origin of a method that is given by path."""
 PACK = "Run the cell with this version, and pack the entry again with spurbench submit."
 
 
@@ -38,7 +42,10 @@ def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -
     yield from differs("method", record.method.name, entry.method.name)
     yield from differs("method version", record.method.version, entry.method.version)
     yield from differs("method file", record.method.sha256, entry.method.sha256)
+    yield from differs("origin of the method", record.method.origin, entry.method.origin)
     yield from differs("track", record.track, entry.track)
+    if record.track not in manifest.tracks:
+        yield Remark("fault", name, f"track {quoted(record.track)}", f"one of {', '.join(manifest.tracks)}", PACK)
     yield from differs("configuration hash", record.config_hash, record.identity.sha256)
     yield from _agrees_with_itself(record, differs)
     pin = manifest.pin(cell.split)
@@ -51,9 +58,11 @@ def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -
             "Submit splits of the board.",
         )
     else:
-        yield from _check_split(record, pin, name)
-    if record.status == "done":
-        why = departure(record, manifest)
+        yield from _check_split(record, pin, partitions_of(manifest), name)
+    if record.status != "done":
+        yield from _check_unfinished(record, cell, name)
+    else:
+        why = _departure(record, manifest)
         if why and not record.off_board:
             yield Remark("fault", name, why, "the board's rules, or a record that says it departs from them", PACK)
         elif record.method.given and not record.off_board:
@@ -65,9 +74,33 @@ def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -
                 "the method's defaults",
                 "Check that they are the defaults, or a preset of the board.",
             )
+        elif record.degenerate and not record.off_board:
+            told = "a cell that was forced where its method is not applicable"
+            yield Remark("fault", name, told, "a record that says that it departs from the board's rules", PACK)
         elif record.off_board:
             told = ", ".join(record.off_board)
             yield Remark("warning", name, f"{quoted(told)}", "the board's settings", "It is shown, unranked.")
+
+
+def _departure(record: Record, manifest: Manifest) -> str:
+    """In what a record departs from the board's rules, in words that can be printed."""
+    try:
+        why = departure(record, manifest)
+    except (KeyError, TypeError, AttributeError) as error:  # what a record should say there, this one does not
+        return f"an account of evaluators or of the split without {quoted(error, 60)}"
+    return why if why.isprintable() and len(why) <= LONGEST else quoted(why)
+
+
+def _check_unfinished(record: Record, cell: Cell, name: str) -> Iterator[Remark]:
+    """Whether a cell that is not done brings what only one that is done can have."""
+    brought = {
+        "predictions": cell.predictions,
+        "weights": cell.weights,
+        "metrics": record.metrics,
+        "details": record.details,
+    }
+    for what in (what for what, value in brought.items() if value):
+        yield Remark("fault", name, f"{what} of a cell that is {record.status.replace('_', ' ')}", "none", PACK)
 
 
 def _agrees_with_itself(record: Record, differs: Any) -> Iterator[Remark]:
@@ -89,10 +122,14 @@ def _agrees_with_itself(record: Record, differs: Any) -> Iterator[Remark]:
     yield from differs("identity of the board", identity.board, record.board)
     if record.status == "done":
         yield from differs("identity of the training", identity.training, record.training)
+    if part.origin == DRAFT or "sha256" in identity.method:
+        yield from differs("identity of the method's file", identity.method.get("sha256"), part.sha256)
+    if identity.engine > ENGINE_VERSION:
+        yield from differs("engine", identity.engine, ENGINE_VERSION, "Upgrade robustbench-spur.")
 
 
-def _check_split(record: Record, pin: SplitPin, name: str) -> Iterator[Remark]:
-    """Whether a record met the board's data."""
+def _check_split(record: Record, pin: SplitPin, partitions: tuple[str, ...], name: str) -> Iterator[Remark]:
+    """Whether a record met the board's data; ``partitions`` are those of the columns."""
     stated, part = record.identity.split, record.split
     remedy = f"Run on the board's data: spurbench describe {pin.name} says which."
     for what, found, expected in (
@@ -109,7 +146,9 @@ def _check_split(record: Record, pin: SplitPin, name: str) -> Iterator[Remark]:
         yield Remark("fault", name, "another split in its account of the data", "the split of its identity", PACK)
     if not pin.partitions:
         told = "a split whose table the board does not pin"
-        yield Remark("warning", name, told, "a pinned table", "Its rows are held against other entries' alone.")
+        yield Remark("warning", name, told, "a pinned table", "Its rows are held against its own account alone.")
+        for partition in (one for one in ("train", *partitions) if not part.counts.get(one)):
+            yield Remark("fault", name, f"no counts of {partition}", "examples and patients of every group", PACK)
         return
     facts = (part.classes, part.attribute, part.values)
     if facts != (pin.classes, pin.attribute, pin.values):

@@ -1,35 +1,29 @@
-"""Reading files of strangers: what lies in a folder, JSON, and arrays, each within limits that are checked before reading.
+"""Reading files of strangers: what lies in a folder, and JSON, within limits that are checked before reading.
 
-Nothing here follows a link, leaves the folder, unpickles, decompresses more than a header states, or runs anything.
+Nothing here follows a link, leaves the folder, or runs anything. Arrays and weights are read in :mod:`.archives`.
 """
 
 from __future__ import annotations
 
-import ast
 import json
+import math
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from robustbench_spur.store import file_sha256
 from robustbench_spur.submission.remarks import FaultError, quoted
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 """A name of a file or a folder that every system can hold, and no shell or page misreads."""
-MEMBER = re.compile(r"[a-z]{1,20}/[a-z][a-z0-9_]{0,60}\.npy")
-"""A member of a file of predictions: the partition, and the array."""
-KINDS = "biufU"
-"""Kinds of numbers and texts that arrays may hold; objects, which are pickles, are not among them."""
-HEADER = 4096
-"""Most bytes of the header of an array."""
+DEPTH = 32
+"""Most levels of JSON: beyond some hundred, reading and writing it end in an error of the interpreter."""
+WHOLE = 2**63
+"""Whole numbers of JSON are smaller: larger ones have no place in a table, and not even a float."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,7 @@ class Limits:
 
     Args:
         files: in a folder.
+        folders: in a folder.
         depth: of folders in it.
         file_bytes: of one file.
         total_bytes: of all files.
@@ -47,6 +42,7 @@ class Limits:
     """
 
     files: int = 20_000
+    folders: int = 5_000
     depth: int = 4
     file_bytes: int = 2_000_000_000
     total_bytes: int = 20_000_000_000
@@ -62,18 +58,21 @@ def listed(folder: Path, limits: Limits = LIMITS) -> dict[str, int]:
     """Size in bytes of every file below a folder, by its path relative to it with ``/``; what is no plain file is a fault.
 
     Raises:
-        FaultError: a link, a special file, a name that not every system can hold, too many files, too deep, or too large.
+        FaultError: a link, a special file, a name that not every system can hold, two that differ in case alone, an empty
+            folder, too many files, too deep, or too large.
     """
     found: dict[str, int] = {}
-    waiting = [("", folder)]
+    waiting, total, folders, seen = [("", folder)], 0, 0, set[str]()
     while waiting:
         place, here = waiting.pop()
-        for entry in sorted(os.scandir(here), key=lambda one: one.name):
+        folders += 1
+        if folders > limits.folders:
+            told = f"at most {limits.folders} folders"
+            raise FaultError("", "more folders than that", told, "Submit what belongs to the entry alone.")
+        before = len(found) + len(waiting)
+        for entry in _scanned(here, place, limits):
             name = f"{place}{entry.name}"
-            if not NAME.fullmatch(entry.name):
-                raise FaultError(
-                    place, f"the name {quoted(entry.name)}", "names of letters, digits, _ . @ + -", "Rename it."
-                )
+            _check_name(place, entry.name, seen)
             mode = entry.stat(follow_symlinks=False)
             if stat.S_ISDIR(mode.st_mode):
                 if name.count("/") + 1 > limits.depth:
@@ -83,19 +82,44 @@ def listed(folder: Path, limits: Limits = LIMITS) -> dict[str, int]:
             if not stat.S_ISREG(mode.st_mode):
                 kind = "a symbolic link" if stat.S_ISLNK(mode.st_mode) else "a special file"
                 raise FaultError(name, kind, "plain files", "Put the file itself in its place.")
-            found[name] = mode.st_size
-            _check_sizes(name, found, limits)
+            found[name], total = mode.st_size, total + mode.st_size
+            _check_sizes(name, found, total, limits)
+        if place and len(found) + len(waiting) == before:
+            raise FaultError(place, "an empty folder", "folders with files", "Remove it.")
     return dict(sorted(found.items()))
 
 
-def _check_sizes(name: str, found: Mapping[str, int], limits: Limits) -> None:
+def _scanned(folder: Path, place: str, limits: Limits) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found.append(entry)
+            if len(found) > limits.files:
+                told = f"at most {limits.files} files"
+                raise FaultError(place, "more files than that", told, "Submit what belongs to the entry alone.")
+    return sorted(found, key=lambda one: one.name)
+
+
+def _check_name(place: str, name: str, seen: set[str]) -> None:
+    """Refuse a name that not every system can hold beside those that were seen."""
+    if not NAME.fullmatch(name) or name.endswith("."):
+        raise FaultError(place, f"the name {quoted(name)}", "names of letters, numbers, _ . @ + -", "Rename it.")
+    folded = f"{place}{name}".casefold()
+    if folded in seen:
+        told = f"{quoted(name)} beside a name that differs in case alone"
+        raise FaultError(place, told, "names that every system keeps apart", "Rename one.")
+    seen.add(folded)
+
+
+def _check_sizes(name: str, found: Mapping[str, int], total: int, limits: Limits) -> None:
     if found[name] > limits.file_bytes:
         raise FaultError(name, f"{found[name]} bytes", f"at most {limits.file_bytes}", "Make it smaller.")
     if len(found) > limits.files:
         raise FaultError(
             "", "more files than that", f"at most {limits.files} files", "Submit what belongs to the entry alone."
         )
-    if sum(found.values()) > limits.total_bytes:
+    if total > limits.total_bytes:
         raise FaultError("", "more than that in all", f"at most {limits.total_bytes} bytes", "Leave the weights out.")
 
 
@@ -121,15 +145,21 @@ def read_json(path: Path, name: str, limits: Limits = LIMITS) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        FaultError: too large, no UTF-8, no JSON object, NaN or infinity, a key twice, or nested beyond reason.
+        FaultError: too large, no UTF-8, no JSON object, NaN or infinity, a key twice, nested beyond reason, or numbers and
+            texts that other programs cannot read.
     """
     size = path.stat().st_size
     if size > limits.json_bytes:
         raise FaultError(
             name, f"{size} bytes", f"at most {limits.json_bytes} bytes of JSON", "Remove what does not belong."
         )
+    return parse_json(path.read_bytes(), name)
+
+
+def parse_json(raw: bytes, name: str) -> dict[str, Any]:
+    """A JSON object from its bytes; see :func:`read_json`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, object_pairs_hook=_once)
+        content = json.loads(raw.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_once)
     except RecursionError:
         raise FaultError(name, "JSON nested beyond reason", "a plain object", "Pack the entry again.") from None
     except ValueError as error:
@@ -138,7 +168,40 @@ def read_json(path: Path, name: str, limits: Limits = LIMITS) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise FaultError(name, f"a {type(content).__name__}", "a JSON object", "Pack the entry again.")
+    _check_values(content, name)
     return content
+
+
+def _check_values(content: dict[str, Any], name: str) -> None:
+    """Refuse values that are JSON by its grammar, and yet not what every program reads alike."""
+    level: list[Any] = [content]
+    for _ in range(DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += [*value, *value.values()]
+            elif isinstance(value, list):
+                below += value
+            elif found := _unreadable(value):
+                raise FaultError(name, found, "numbers of 64 bits and texts of Unicode", "Pack the entry again.")
+        if not below:
+            return
+        level = below
+    raise FaultError(name, "JSON nested beyond reason", f"at most {DEPTH} levels", "Pack the entry again.")
+
+
+def _unreadable(value: Any) -> str:
+    """What is wrong with a number or text; empty where nothing is."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"half a character in {quoted(value, 60)}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        return "a number beyond all floats"
+    elif isinstance(value, int) and abs(value) >= WHOLE:
+        return f"a whole number of {value.bit_length()} bits"
+    return ""
 
 
 def _refuse(constant: str) -> float:
@@ -148,94 +211,7 @@ def _refuse(constant: str) -> float:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = next(name for place, (name, _) in enumerate(pairs) if name in [other for other, _ in pairs[:place]])
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice[:60]!r} twice")
     return found
-
-
-def read_arrays(path: Path, name: str, limits: Limits = LIMITS) -> dict[str, NDArray[Any]]:
-    """The arrays of an npz file: sizes are read from headers and held against what the archive states before anything is
-    decompressed.
-
-    Args:
-        path: of the file.
-        name: for messages.
-        limits: how much is read.
-
-    Raises:
-        FaultError: no archive, a member of another name or twice, an array of objects, a header that disagrees with the
-            archive, or more than the limits allow.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_members(members, name, limits)
-            return {one.filename.removesuffix(".npy"): _array(archive, one, name) for one in members}
-    except FaultError:
-        raise
-    except (ValueError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-        remedy = "Pack the entry again."
-        raise FaultError(name, f"a damaged archive ({quoted(error)})", "an npz file", remedy) from error
-    except Exception as error:  # zlib and bz2 have errors of their own
-        raise FaultError(
-            name, f"a damaged archive ({quoted(error)})", "an npz file", "Pack the entry again."
-        ) from error
-
-
-def _check_members(members: list[zipfile.ZipInfo], name: str, limits: Limits) -> None:
-    remedy = "Pack the entry again with spurbench submit."
-    if len(members) > limits.arrays:
-        raise FaultError(name, f"{len(members)} arrays", f"at most {limits.arrays}", remedy)
-    seen: set[str] = set()
-    for one in members:
-        if not MEMBER.fullmatch(one.filename):
-            raise FaultError(name, f"the member {quoted(one.filename)}", "members such as test/logits.npy", remedy)
-        if one.filename in seen:
-            raise FaultError(name, f"the member {one.filename} twice", "every array once", remedy)
-        seen.add(one.filename)
-        if one.flag_bits & 1 or one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FaultError(
-                name, f"{one.filename} encrypted or packed in another way", "arrays packed by deflate", remedy
-            )
-    total = sum(one.file_size for one in members)
-    if total > limits.unpacked_bytes:
-        raise FaultError(name, f"{total} bytes unpacked", f"at most {limits.unpacked_bytes}", remedy)
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
-    """One array, whose header states as many bytes as the archive does."""
-    with archive.open(member) as stream:
-        start = stream.read(10)
-        if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00",):
-            raise FaultError(
-                name, f"{member.filename} with another header", "arrays in npy format 1.0", "Pack it again."
-            )
-        length = int.from_bytes(start[8:10], "little")
-        if length > HEADER:
-            raise FaultError(
-                name, f"a header of {length} bytes in {member.filename}", f"at most {HEADER}", "Pack it again."
-            )
-        dtype, shape = _header(stream.read(length), member.filename, name)
-        expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if expected != member.file_size - 10 - length:
-            found = f"{member.filename} of {expected} bytes by its header and {member.file_size - 10 - length} in the archive"
-            raise FaultError(name, found, "as many bytes as the header states", "Pack the entry again.")
-        content = stream.read(expected + 1)
-    if len(content) != expected:
-        raise FaultError(name, f"{member.filename} cut short", f"{expected} bytes", "Pack the entry again.")
-    return np.frombuffer(content, dtype).reshape(shape).copy()
-
-
-def _header(text: bytes, member: str, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Type and shape from a header, in C order."""
-    remedy = "Pack the entry again."
-    try:
-        about = ast.literal_eval(text.decode("latin-1").strip())
-        dtype, shape, fortran = np.dtype(about["descr"]), about["shape"], about["fortran_order"]
-    except Exception as error:  # whatever a stranger writes in there
-        raise FaultError(name, f"a header that cannot be read in {member}", "an npy header", remedy) from error
-    if dtype.kind not in KINDS or dtype.hasobject or dtype.names or dtype.subdtype:
-        raise FaultError(name, f"{member} of type {quoted(about['descr'])}", "numbers or texts, never objects", remedy)
-    if fortran is not False or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise FaultError(name, f"{member} of shape {quoted(shape)}", "an array in C order", remedy)
-    return dtype, shape

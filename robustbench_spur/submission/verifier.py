@@ -1,12 +1,11 @@
 """Verifying an entry: nothing of it is run, nothing that it states is believed.
 
 What can be recomputed from the predictions is recomputed. What cannot (attacks, slices rendered otherwise) is left to the
-weights, which :mod:`robustbench_spur.submission.weights` looks at, or to a repeated run.
+weights, or to a repeated run: see :mod:`robustbench_spur.submission.again`.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,13 +19,13 @@ from robustbench_spur.manifest import Manifest, manifest_sha256
 from robustbench_spur.record import Record
 from robustbench_spur.registry import Registry
 from robustbench_spur.scoring import load_evaluators, point
+from robustbench_spur.submission.archives import check_weights, read_arrays
 from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, read_record
+from robustbench_spur.submission.methodchecks import check_method, check_settings
 from robustbench_spur.submission.predictionchecks import check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
 from robustbench_spur.submission.remarks import FaultError, Remark, quoted
-from robustbench_spur.submission.safely import LIMITS, Limits, check_file, listed, read_arrays
-
-PLUGIN_BYTES = 1_000_000
+from robustbench_spur.submission.safely import LIMITS, Limits, check_file, listed
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,11 @@ class Verifier:
             verdict.remarks += self._check_whole(entry, verdict)
         except FaultError as fault:
             verdict.remarks.append(fault.remark)
+        except OSError as error:
+            told = f"a file that cannot be read ({error.strerror})"
+            verdict.remarks.append(Remark("fault", "", told, "readable files", "Check permissions and disk."))
+        except Exception as error:  # a stranger's entry stops no other's: what no check foresaw is a fault, too
+            verdict.remarks.append(_unforeseen(ENTRY, error))
         return verdict
 
     def _check_entry(self, entry: Entry, folder: Path, there: Mapping[str, int]) -> Iterator[Remark]:
@@ -128,22 +132,17 @@ class Verifier:
         for name in there:
             if name not in listed_files:
                 yield Remark("fault", name, "a file that the entry does not list", "what it lists alone", "Remove it.")
-        if entry.plugin is not None:
-            yield from _check_plugin(entry, folder)
-        elif entry.method.origin != "built-in":
-            yield Remark(
-                "fault",
-                ENTRY,
-                f"a method of origin {quoted(entry.method.origin)} without its source",
-                "plugin.py",
-                remedy,
-            )
+        yield from check_method(entry, folder)
 
     def _check_cell(self, cell: Cell, entry: Entry, folder: Path, verdict: Verdict) -> list[Remark]:
         """A cell's record and predictions."""
         try:
             record = self._record(cell, folder)
             found = list(check_record(record, cell, entry, self.manifest))
+            found += check_settings(record, entry, cell.record.file)
+            if cell.weights is not None:
+                file = cell.weights
+                check_weights(check_file(folder, file.file, file.sha256, file.bytes), file.file)
             if record.status != "done":
                 return found
             if cell.predictions is None:
@@ -157,17 +156,22 @@ class Verifier:
             predictions = self._predictions(cell, record, folder)
             tolerance = self.manifest.tolerances["metric"]
             found += check_metrics(record, predictions, self.evaluators, tolerance, cell.record.file)
-            self._note(cell, predictions, verdict)
-            verdict.cells += 1
+            if not any(one.level == "fault" for one in found):
+                self._note(cell, predictions, verdict)
+                verdict.cells += 1
             return found
         except FaultError as fault:
             return [fault.remark]
+        except Exception as error:  # as in verify: the other cells are looked at all the same
+            return [_unforeseen(cell.record.file, error)]
 
     def _record(self, cell: Cell, folder: Path) -> Record:
         path = check_file(folder, cell.record.file, cell.record.sha256, cell.record.bytes)
         record = read_record(path, cell.record.file, self.limits)
         stated, file = record.predictions, cell.predictions
-        if (stated is None) != (file is None) or (stated and file and stated.sha256 != file.sha256):
+        if (stated is None) != (file is None) or (
+            stated and file and (stated.file, stated.sha256) != (Path(file.file).name, file.sha256)
+        ):
             remedy = "Pack the entry again."
             raise FaultError(cell.record.file, "another file of predictions", "the one that the entry lists", remedy)
         return record
@@ -177,7 +181,8 @@ class Verifier:
         if file is None:
             raise FaultError(cell.record.file, "no predictions", "a file of predictions", "Add it.")
         path = check_file(folder, file.file, file.sha256, file.bytes)
-        return predictions_of(record, read_arrays(path, file.file, self.limits), self.manifest, file.file)
+        collected = [name for one in self.evaluators for name in one.collects]
+        return predictions_of(record, read_arrays(path, file.file, self.limits), self.manifest, file.file, collected)
 
     def _note(self, cell: Cell, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
         """What of a cell is held against other entries."""
@@ -219,9 +224,9 @@ class Verifier:
             if other:
                 told = f"the logits of entry {other} on {split}, seed {seed}"
                 yield Remark("flag", ENTRY, told, "predictions of its own", "Say why they are equal; a person decides.")
-            elif digest in own and own[digest][0] == split:
-                told = f"the same logits for seeds {own[digest][1]} and {seed} of {split}"
-                yield Remark("flag", ENTRY, told, "a run per seed", "Say why they are equal; a person decides.")
+            elif digest in own:
+                told = f"the same logits on {own[digest][0]}, seed {own[digest][1]}, and on {split}, seed {seed}"
+                yield Remark("flag", ENTRY, told, "a run per cell", "Say why they are equal; a person decides.")
             own.setdefault(digest, key)
 
     def _too_good(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
@@ -249,41 +254,10 @@ def logits_hash(rows: Predictions) -> str:
     return digest.hexdigest()
 
 
-def _check_plugin(entry: Entry, folder: Path) -> Iterator[Remark]:
-    """The source of a method: its hash, and what it states of itself, read and never run."""
-    file = entry.plugin
-    if file is None:
-        return
-    path = check_file(folder, file.file, file.sha256, file.bytes)
-    if file.sha256 != entry.method.sha256:
-        yield Remark(
-            "fault",
-            file.file,
-            f"sha256 {file.sha256[:16]}",
-            f"{entry.method.sha256[:16]}, that of the method",
-            "Add the file that ran.",
-        )
-    if file.bytes > PLUGIN_BYTES:
-        raise FaultError(
-            file.file, f"{file.bytes} bytes", f"at most {PLUGIN_BYTES}", "Add the method's own file alone."
-        )
-    stated: dict[str, Any] = {}
-    try:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-                stated |= {
-                    one.id: node.value.value
-                    for one in node.targets
-                    if isinstance(one, ast.Name) and one.id in ("name", "version")
-                }
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        remedy = "Add the file that ran."
-        raise FaultError(file.file, f"no Python ({quoted(error)})", "the method's source", remedy) from None
-    expected = {"name": entry.method.name, "version": entry.method.version}
-    if stated != expected:
-        yield Remark(
-            "fault", file.file, f"a method that states {quoted(stated)}", quoted(expected), "Add the file that ran."
-        )
+def _unforeseen(name: str, error: Exception) -> Remark:
+    """A fault that no check has words for."""
+    told, remedy = f"{type(error).__name__}: {quoted(error)}", "Tell the maintainers: a check should have said what it is."
+    return Remark("fault", name, told, "an entry that can be verified", remedy)
 
 
 def known_of(verdicts: Iterable[Verdict], better: str = "higher") -> Known:
