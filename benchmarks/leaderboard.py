@@ -113,7 +113,7 @@ def make_entries(folder: Path, entries: int) -> None:
     """Fill a board's folder with made-up entries: every method once, then again by other teams."""
     manifest, registry = load_manifest("v1"), Registry()
     evaluators = load_evaluators(registry, manifest.evaluators)
-    methods = [plugin.name for plugin in registry.entries("method")]
+    methods = [plugin.name for plugin in registry.entries("method")][:entries]
     home = Home(folder.with_name(f"{folder.name}-home"))
     plan = make_plan(Request(methods=tuple(methods), splits=SPLITS, seeds=manifest.seeds, home=home))
     store = RecordStore(home.records, home.predictions)
