@@ -6,5 +6,6 @@ do for every text; a content security policy stands behind that. The same board 
 """
 
 from robustbench_spur.page.render import render_page, write_page
+from robustbench_spur.page.site import write_site
 
-__all__ = ["render_page", "write_page"]
+__all__ = ["render_page", "write_page", "write_site"]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from robustbench_spur.page.geometry import WIDTH, Chart, Scale, Series, domain
-from robustbench_spur.page.labels import LETTER, LINE, Box, legend, legend_lines, name_ends, name_points
+from robustbench_spur.page.labels import ENDS, LETTER, LINE, Box, legend, legend_lines, name_ends, name_points
 from robustbench_spur.page.texts import in_words, percent, shortened
 from robustbench_spur.types import Estimate
 
@@ -153,14 +153,14 @@ def curves(
     known = [[(d, by[d]) for d in ticks if d in by and by[d].value is not None] for _, by in lines]
     chart.missing = [_why_missing(*line) for line, points in zip(lines, known, strict=True) if not points]
     shown = [(series, points) for (series, _), points in zip(lines, known, strict=True) if points]
-    room = LETTER * max((len(shortened(series.name, 14)) for series, _ in shown), default=0)
-    across = Scale(min(ticks), max(*ticks, min(ticks) + 1e-9), 60, WIDTH - 40 - room)
+    room = LETTER * max((len(shortened(series.name, ENDS)) for series, _ in shown), default=0)
+    across, where = places(ticks, (60, WIDTH - 40 - room))
     up = Scale(0, 1, 280, 14)
-    axes(chart, (46, across.stop + 14), {across(tick): text for tick, text in ticks.items()}, up)
+    axes(chart, (46, across.stop + 14), {where[tick]: text for tick, text in ticks.items()}, up)
     step, ends = min(5.0, 24 / max(1, len(shown))), []
     for place, (series, points) in enumerate(shown):
         shift = step * (place - (len(shown) - 1) / 2)
-        at = [(across(tick) + shift, up(float(e.value or 0))) for tick, e in points]
+        at = [(where[tick] + shift, up(float(e.value or 0))) for tick, e in points]
         chart.line(at, "curve", series)
         for (x, y), (tick, e) in zip(at, points, strict=True):
             chart.line([(x, up(end)) for end in _ends(e)], "bar", series)
@@ -168,6 +168,20 @@ def curves(
         ends.append((at[-1], series))
     name_ends(chart, ends, across.stop + 18, up)
     return chart
+
+
+def places(ticks: Mapping[float, str], span: tuple[float, float]) -> tuple[Scale, dict[float, float]]:
+    """A scale over doses and the place of each: as far apart as the doses are, or evenly where labels would meet.
+
+    >>> places({0.5: "0.5", 0.99: "0.99", 1.0: "1"}, (0, 100))[1]
+    {0.5: 0.0, 0.99: 50.0, 1.0: 100.0}
+    """
+    across = Scale(min(ticks), max(*ticks, min(ticks) + 1e-9), *span)
+    where = {tick: across(tick) for tick in ticks}
+    if any(b - a < LETTER * 4 for a, b in itertools.pairwise(where.values())):
+        step = (span[1] - span[0]) / (len(ticks) - 1)
+        where = {tick: span[0] + step * k for k, tick in enumerate(ticks)}
+    return across, where
 
 
 def _why_missing(series: Series, by: Mapping[float, Estimate]) -> str:

@@ -10,8 +10,11 @@ from typing import Any
 
 from robustbench_spur.board import Board
 from robustbench_spur.manifest import Column, Manifest
+from robustbench_spur.page.credit import credit_of
+from robustbench_spur.page.naming import labels_of
 from robustbench_spur.page.texts import sentence, setting
 from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.standing import TIERS
 
 TRACKS = {
     "none": ("No attributes", "The method knows images and labels only."),
@@ -59,6 +62,27 @@ class Glossary:
         """Columns of numbers, the ranking one first; names and settings are shown beside the numbers they belong to."""
         shown = [c for c in self.manifest.columns if c.shown and c.metric is not None and c is not self.ranking]
         return [self.ranking, *shown]
+
+    @cached_property
+    def more(self) -> list[Column]:
+        """The other columns of numbers, which a terminal has no room for."""
+        return [c for c in self.manifest.columns if c.metric is not None and c not in self.columns]
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Name of every row, by its ``id()``; no two of a table are alike."""
+        return labels_of(self.board)
+
+    @cached_property
+    def tiers(self) -> list[tuple[str, str]]:
+        """The tiers that rows of the board have, with what each means."""
+        found = {credit.tier for row in self.board.rows if (credit := credit_of(row))}
+        return [(tier, meaning) for tier, meaning in TIERS.items() if tier in found]
+
+    @cached_property
+    def partly(self) -> str:
+        """What was not checked of some rows, though all else was; empty where that is so of none."""
+        return next((credit.note for row in self.board.rows if (credit := credit_of(row)) and credit.note), "")
 
     @cached_property
     def plugins(self) -> dict[str, dict[str, Plugin]]:

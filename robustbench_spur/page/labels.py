@@ -10,6 +10,8 @@ from robustbench_spur.page.texts import shortened
 
 LETTER, LINE = 6.3, 13.0
 """Width of a letter and height of a line at the plots' text size, 12 pixels, on the safe side for common fonts."""
+ENDS = 18
+"""Letters of a name after a line's end."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
@@ -93,7 +95,7 @@ def name_ends(chart: Chart, ends: Sequence[tuple[Point, Series]], left: float, u
     for ((x, y), series), height in zip(ends, heights, strict=True):
         chart.line([(x + 6, y), (left, height)], "leader")
         chart.marker((left + 5, height), series, size=3.2)
-        chart.text(left + 12, height + 4, shortened(series.name, 14), "name")
+        chart.text(left + 12, height + 4, shortened(series.name, ENDS), "name")
 
 
 def legend_lines(names: Sequence[str]) -> int:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from robustbench_spur.board import Board, Row
 from robustbench_spur.manifest import Column
+from robustbench_spur.page.credit import Credit, credit_of
 from robustbench_spur.page.geometry import COLOURS, SHAPES, Series, marker_path
 from robustbench_spur.page.glossary import Glossary
+from robustbench_spur.page.naming import labels_of, variant
 from robustbench_spur.page.texts import percent
 from robustbench_spur.types import Estimate
-
-IN_HEADING = ("split ", "evaluators ", "backbone=", "image_size=")
-"""Beginnings of remarks that concern a whole table."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Line:
         difference: from the baseline, in points.
         clear: 1 or -1 where the interval of the difference excludes zero on that side, else 0.
         marker: path data of its marker.
+        more: values under the columns that a terminal has no room for.
+        credit: whose it is; None for a row of one's own home.
     """
 
     row: Row
@@ -53,6 +54,8 @@ class Line:
     difference: Value
     clear: int
     marker: str
+    more: list[Value]
+    credit: Credit | None
 
     @property
     def rank(self) -> str:
@@ -68,21 +71,12 @@ class Line:
         return self.row.status.replace("_", " ")
 
 
-def variant(row: Row) -> str:
-    """What of a row is not the board's, less what the heading of its table says; empty for the board's own."""
-    return ", ".join(part for part in row.first.off_board if not part.startswith(IN_HEADING))
-
-
-def label(row: Row) -> str:
-    """Name of a row: the method's, with the settings that are not the board's."""
-    return f"{row.first.method.name} {variant(row)}".strip()
-
-
 def styles_of(board: Board) -> dict[str, Series]:
-    """Colour and marker by name: the same on the whole page, the baseline's neutral."""
-    names = sorted({label(row) for row in board.rows} - {board.manifest.baseline})
-    styles = {board.manifest.baseline: Series(board.manifest.baseline)}
-    for k, name in enumerate(names):
+    """Colour and marker by name: the same on all pages, the baseline's neutral."""
+    labels, baseline = labels_of(board), board.manifest.baseline
+    neutral = {labels[id(row)] for row in board.rows if row.first.method.name == baseline and not variant(row)}
+    styles = {name: Series(name, 0, k) for k, name in enumerate([baseline, *sorted(neutral - {baseline})])}
+    for k, name in enumerate(sorted(set(labels.values()) - set(styles))):
         shape = 1 + (k % COLOURS + k // COLOURS) % (len(SHAPES) - 1)
         styles[name] = Series(name, 1 + k % COLOURS, shape)
     return styles
@@ -96,7 +90,8 @@ def line_of(row: Row, words: Glossary, styles: Mapping[str, Series]) -> Line:
         words: of the page.
         styles: by name; see :func:`styles_of`.
     """
-    name, style = label(row), styles[label(row)]
+    name = words.names[id(row)]
+    style = styles[name]
     change = row.difference
     return Line(
         row=row,
@@ -107,6 +102,8 @@ def line_of(row: Row, words: Glossary, styles: Mapping[str, Series]) -> Line:
         difference=shown(words.ranking, change, signed=True),
         clear=0 if change.low is None or change.high is None else int(change.low > 0) - int(change.high < 0),
         marker=marker_path(8, 8, style.shape, 4.6),
+        more=[value_of(row, column, words) for column in words.more],
+        credit=credit_of(row),
     )
 
 

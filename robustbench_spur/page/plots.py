@@ -11,11 +11,13 @@ from robustbench_spur.page.charts import curves, dots, reliability, scatter
 from robustbench_spur.page.geometry import Chart, Series
 from robustbench_spur.page.glossary import Glossary
 from robustbench_spur.page.lines import Line
-from robustbench_spur.record import Record, SplitPart
+from robustbench_spur.page.noted import Places, has_numbers, measured, number
+from robustbench_spur.page.riskplot import risk_plot
+from robustbench_spur.record import SplitPart
 from robustbench_spur.types import Estimate
 
-ROOM = 14
-"""Rows that a plot has room for."""
+ROOM, FEW = 14, 8
+"""Rows that a plot has room for; lines that a reader can follow across each other."""
 
 
 def charts_of(words: Glossary, lines: list[Line], part: SplitPart | None) -> list[Chart]:
@@ -30,7 +32,7 @@ def charts_of(words: Glossary, lines: list[Line], part: SplitPart | None) -> lis
     if not lines or part is None:
         return []
     some = featured(lines, words.manifest.baseline)
-    drawn = [group_chart(words, some, part), *(curve_chart(words, column, some) for column in words.columns)]
+    drawn = [group_chart(words, some, part), *radius_charts(words, some), risk_plot(words, some)]
     charts = [chart for chart in drawn if chart]
     for chart in charts if len(some) < len(lines) else ():
         chart.missing.append(f"{len(lines) - len(some)} more rows, for want of room; the table above has them")
@@ -91,15 +93,20 @@ def group_chart(words: Glossary, lines: list[Line], part: SplitPart) -> Chart | 
     return dots(by_group, groups.names, values, "accuracy by group")
 
 
+def radius_charts(words: Glossary, lines: list[Line]) -> list[Chart]:
+    """Accuracy against radius, for every column shown whose evaluator noted it."""
+    return [chart for column in words.columns if (chart := curve_chart(words, column, lines))]
+
+
 def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | None:
-    """Accuracy against radius, where the column's evaluator noted a curve; None where it did not."""
+    """Accuracy against radius, where the column's evaluator noted such a curve; None where it did not."""
     ticks: dict[float, str] = {}
     drawn = []
     for line in lines:
         by_dose: dict[float, list[Estimate]] = {}
         for record, curve in measured(line, column, "curve"):
             known = record.metrics.get(column.partition, {}).get(column.evaluator, {})
-            for place in curve:
+            for place in (one for one in curve if has_numbers(one, "radius") and isinstance(one.get("label"), str)):
                 ticks[place["radius"]] = place["label"]
                 stated = {"value": unattacked(place, column), "low": None, "high": None}
                 value = known.get(f"{column.metric}:{place['label']}", stated)
@@ -122,10 +129,18 @@ def sweep_chart(words: Glossary, sections: Mapping[float, list[Line]]) -> Chart 
             value = line.row.values.get(words.ranking.name) if line.row.values and not line.variant else None
             if isinstance(value, Estimate):
                 by.setdefault(line.series.name, (line.series, {}))[1][rho] = value
+    most = max(sections.values(), key=len)
+    named = {line.series.name for line in featured(most, words.manifest.baseline, FEW)}
     several = [line for line in by.values() if len(line[1]) > 1]
+    left_out = sum(series.name not in named for series, _ in several) if len(several) > FEW else 0
+    several = [line for line in several if line[0].name in named or not left_out]
     ticks = {rho: f"{rho:g}" for rho in sorted({rho for _, values in several for rho in values})}
     dose = ("rho, share of patients with the tied value", "rho")
-    return curves(several, ticks, words.heading(words.ranking), dose) if several else None
+    if not several:
+        return None
+    chart = curves(several, ticks, words.heading(words.ranking), dose)
+    chart.missing += [f"{left_out} more methods, for want of room"] if left_out else []
+    return chart
 
 
 def panels_of(words: Glossary, lines: list[Line]) -> tuple[list[Chart], str]:
@@ -148,7 +163,7 @@ def reliability_panel(heading: str, line: Line, place: int) -> tuple[Chart, set[
         place: of the column among those shown.
     """
     value = line.values[place]
-    noted = measured(line, value.column, "reliability")
+    noted = [(record, bins) for record, bins in measured(line, value.column, "reliability") if all(map(_is_bin, bins))]
     if not noted or noted[0][0].split is None:
         return None
     alike = [(record, bins) for record, bins in noted if len(bins) == len(noted[0][1])]
@@ -158,11 +173,9 @@ def reliability_panel(heading: str, line: Line, place: int) -> tuple[Chart, set[
     return chart, {record.seed for record, _ in alike}
 
 
-def measured(line: Line, column: Column, kind: str) -> list[tuple[Record, Any]]:
-    """What the evaluator of a column noted under ``kind``, by finished record."""
-    done = [record for record in line.row.records if record.status == "done"]
-    noted = [(r, r.details.get(column.partition, {}).get(column.evaluator, {}).get(kind)) for r in done]
-    return [(record, value) for record, value in noted if value]
+def _is_bin(one: Mapping[str, Any]) -> bool:
+    filled = ("confidence", "accuracy") if one.get("count") else ()
+    return has_numbers(one, "low", "high", "count", *filled)
 
 
 def unattacked(place: Mapping[str, Any], column: Column) -> Any:
@@ -171,9 +184,12 @@ def unattacked(place: Mapping[str, Any], column: Column) -> Any:
     return place[max(names, key=len)] if names else None
 
 
-def as_estimate(value: Any) -> Estimate:
-    """An estimate from its JSON value."""
-    return Estimate(value["value"], value["low"], value["high"], value.get("reason", ""))
+def as_estimate(stated: Any) -> Estimate:
+    """An estimate from its JSON value; one without a value from everything that is none."""
+    if not isinstance(stated, Mapping):
+        return Estimate(None)
+    value, low, high = (number(stated.get(name)) for name in ("value", "low", "high"))
+    return Estimate(value, low, high, str(stated.get("reason", "")))
 
 
 def mean_estimate(estimates: list[Estimate]) -> Estimate:
@@ -188,7 +204,7 @@ def mean_estimate(estimates: list[Estimate]) -> Estimate:
     return Estimate(value, sum(lows) / len(lows), sum(highs) / len(highs))
 
 
-def pooled(bins_by_seed: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def pooled(bins_by_seed: list[Places]) -> list[dict[str, Any]]:
     """Reliability bins of several seeds taken together: means weighted by the number of images."""
     out = []
     for bins in zip(*bins_by_seed, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +63,7 @@ def render_page(board: Board, registry: Registry) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words = Glossary(board, registry)
     return environment.get_template("page.html.j2").render(
-        page=Page(words), words=words, script=script, script_sha256=digest
+        page=Page(words), words=words, links=None, script=script, script_sha256=digest
     )
 
 
@@ -111,13 +112,7 @@ class Page:
     @cached_property
     def sweeps(self) -> list[tuple[str, Chart]]:
         """Splits that were run at several rho, each with a plot over rho."""
-        tied: dict[tuple[str, str], dict[float, list[Line]]] = {}
-        for section in self.sections:
-            if found := re.fullmatch(r"([^@\[+]+)@([\d.]+)", section.split):
-                lines = [line for own in section.lines.values() for line in own]
-                tied.setdefault((found[1], section.network), {})[float(found[2])] = lines
-        drawn = [(name, sweep_chart(self.words, by)) for (name, _), by in tied.items()]
-        return [(name, chart) for name, chart in drawn if chart is not None]
+        return sweeps_of(self)
 
     @cached_property
     def _records(self) -> list[Record]:
@@ -132,3 +127,19 @@ class Page:
     def provenance(self) -> list[tuple[str, list[str]]]:
         """Which code and machines the records are from, each with the number of records."""
         return origins(self._records)
+
+
+def sweeps_of(page: Page, wanted: Callable[[Line], bool] = lambda line: True) -> list[tuple[str, Chart]]:
+    """Splits that were run at several rho, each with a plot over rho.
+
+    Args:
+        page: of the board.
+        wanted: which lines are drawn.
+    """
+    tied: dict[tuple[str, str], dict[float, list[Line]]] = {}
+    for section in page.sections:
+        if found := re.fullmatch(r"([^@\[+]+)@([0-9]+(?:\.[0-9]+)?)", section.split):
+            lines = [line for own in section.lines.values() for line in own if wanted(line)]
+            tied.setdefault((found[1], section.network), {})[float(found[2])] = lines
+    drawn = [(name, sweep_chart(page.words, by)) for (name, _), by in tied.items()]
+    return [(name, chart) for name, chart in drawn if chart is not None]

@@ -51,13 +51,17 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
 
 
-def setting(value: Any) -> str:
-    """A setting as people write it; grey levels as fractions of 255.
+LEVELS = 32
+"""Grey levels of 255 up to which a number is taken for a radius; above, it may be a round share, such as 0.2."""
 
-    >>> setting(2 / 255), setting(0.5), setting("l1")
-    ('2/255', '0.5', 'l1')
+
+def setting(value: Any) -> str:
+    """A setting as people write it; the radii of attacks as fractions of 255.
+
+    >>> setting(2 / 255), setting(0.2), setting(1.0), setting("l1")
+    ('2/255', '0.2', '1', 'l1')
     """
     if not isinstance(value, float):
         return str(value)
     level = round(value * 255)
-    return f"{level}/255" if level and abs(value - level / 255) < 1e-9 else f"{value:.4g}"
+    return f"{level}/255" if 0 < level <= LEVELS and abs(value - level / 255) < 1e-9 else f"{value:.4g}"

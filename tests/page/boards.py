@@ -200,3 +200,30 @@ def make_board(rows: list[Row] | None = None) -> Board:
         rows[0].rank, rows[0].rank_high, rows[1].rank, rows[1].rank_high = 1, 2, 1, 2
         rows[0].difference = Estimate(None, reason="the baseline itself")
     return Board(make_manifest(), rows)
+
+
+MORE = {
+    "name": "aurc",
+    "title": "AURC",
+    "evaluator": "uncertainty",
+    "partition": "test",
+    "metric": "aurc:max_probability",
+    "better": "lower",
+    "shown": False,
+}
+
+
+def with_more(board: Board, error: float = 0.4) -> Board:
+    """The board with a column that the terminal has no room for, whose evaluator noted risk against coverage."""
+    columns = [column.model_dump() for column in board.manifest.columns]
+    for row in (row for row in board.rows if row.values):
+        row.values["aurc"] = Estimate(**estimate(0.123, 0.01))
+        curve = [{"coverage": k / 10, "risk": error * k / 10, "threshold": 1 - k / 20} for k in range(1, 11)]
+        row.records = [with_details(record, {"uncertainty": {"curve": curve}}) for record in row.records]
+    return Board(make_manifest(columns=[*columns, MORE]), board.rows)
+
+
+def with_details(record: Record, noted: dict[str, Any]) -> Record:
+    """A record whose evaluators noted something more of the test."""
+    details = {**record.details, "test": {**record.details.get("test", {}), **noted}}
+    return record.model_copy(update={"details": details})

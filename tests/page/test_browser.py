@@ -20,7 +20,7 @@ from tests.page.reading import Element, Tree, results, rows_of
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def browse(path: Path, *flags: str) -> tuple[Element, str]:
+def browse(path: Path, *flags: str, fragment: str = "") -> tuple[Element, str]:
     """The page as Chromium leaves it, and what it said on the console."""
     folder = path.parent / "profile"
     command = [
@@ -31,7 +31,13 @@ def browse(path: Path, *flags: str) -> tuple[Element, str]:
         "--no-first-run",
         "--enable-logging=stderr",
     ]
-    command += [f"--user-data-dir={folder}", "--window-size=1280,900", *flags, "--dump-dom", path.as_uri()]
+    command += [
+        f"--user-data-dir={folder}",
+        "--window-size=1280,900",
+        *flags,
+        "--dump-dom",
+        path.as_uri() + (f"#{fragment}" if fragment else ""),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return Tree(done.stdout).root, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
