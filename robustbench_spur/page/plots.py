@@ -103,14 +103,17 @@ def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | N
     ticks: dict[float, str] = {}
     drawn = []
     for line in lines:
+        value = line.row.values.get(column.name)
+        if not isinstance(value, Estimate) or value.value is None:
+            continue  # a curve of numbers that the table leaves blank
         by_dose: dict[float, list[Estimate]] = {}
         for record, curve in measured(line, column, "curve"):
             known = record.metrics.get(column.partition, {}).get(column.evaluator, {})
             for place in (one for one in curve if has_numbers(one, "radius") and isinstance(one.get("label"), str)):
                 ticks[place["radius"]] = place["label"]
                 stated = {"value": unattacked(place, column), "low": None, "high": None}
-                value = known.get(f"{column.metric}:{place['label']}", stated)
-                by_dose.setdefault(place["radius"], []).append(as_estimate(value))
+                there = known.get(f"{column.metric}:{place['label']}", stated)
+                by_dose.setdefault(place["radius"], []).append(as_estimate(there))
         if by_dose:
             drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
     return curves(drawn, dict(sorted(ticks.items())), words.heading(column)) if drawn else None
