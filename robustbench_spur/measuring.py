@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from robustbench_spur.evaluators.base import Evaluator, Part, Predictions, Subject
+from robustbench_spur.evaluators.subject import Features
 from robustbench_spur.manifest import Bootstrap, Manifest
 from robustbench_spur.registry import Registry
 from robustbench_spur.scoring import Scorer, as_json, load_evaluators, metric_of, pins_of
@@ -23,6 +24,8 @@ BOARD = "board"
 """The name that stands for all evaluators of the board."""
 NEEDS_MODEL = "needs the model"
 """Why an evaluator that collects is left out where there are predictions alone."""
+NEEDS_FEATURES = "needs the model, or the features of its last layer"
+"""Why one that features suffice for is left out where there are none."""
 SLOW = "takes minutes, and was not asked for"
 """Why a costly evaluator is left out."""
 
@@ -35,11 +38,13 @@ class Seed:
         name: of the run, for people, such as its file's.
         predictions: with the arrays that evaluators collected.
         key: what resampled values are kept under; empty keeps none.
+        features: the last layer's input, in the order of the predictions; None where it is not known.
     """
 
     name: str
     predictions: Predictions
     key: str = ""
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -140,26 +145,24 @@ def available(
     return loaded, left_out
 
 
-def collected_from(
-    evaluator: Evaluator, predictions: Predictions, others: Mapping[str, Predictions]
-) -> tuple[Predictions, str]:
-    """Predictions with what an evaluator collects from predictions alone, or why it cannot.
+def collected_from(evaluator: Evaluator, part: Part, others: Mapping[str, Part]) -> tuple[Predictions, str]:
+    """Predictions with what an evaluator collects from predictions, or from features beside them, or why it cannot.
 
     Args:
         evaluator: which.
-        predictions: of the partition that is measured.
-        others: of other partitions, by name.
+        part: the partition that is measured, with features if there are any.
+        others: other partitions, by name.
 
     Returns:
         The predictions, and the reason why the evaluator is left out; empty where it is not.
     """
+    predictions = part.predictions
+    if why := _lacking(evaluator, part, others):
+        return predictions, why
     if not evaluator.collects:
         return predictions, ""
-    if evaluator.requires or not evaluator.reads:
-        return predictions, NEEDS_MODEL
-    if absent := [name for name in evaluator.reads if name not in others]:
-        return predictions, f"needs predictions on {' and '.join(absent)}"
-    subject = Subject(predictions, others={name: Part(others[name]) for name in evaluator.reads})
+    beside = {name: others[name] for name in evaluator.reads}
+    subject = Subject(predictions, others=beside, features=part.features)
     try:
         arrays = evaluator.collect(subject)
     except SpurbenchError as error:  # what it says where it asks for the model
@@ -167,12 +170,28 @@ def collected_from(
     return replace(predictions, arrays={**predictions.arrays, **arrays}), ""
 
 
+def _lacking(evaluator: Evaluator, part: Part, others: Mapping[str, Part]) -> str:
+    """What an evaluator would have to be given beside these parts; empty where it collects nothing, or has all."""
+    if not evaluator.collects:
+        return ""
+    looks = evaluator.on_features  # stated by those that features suffice for
+    if evaluator.requires or not (evaluator.reads or looks):
+        return NEEDS_MODEL
+    if looks and part.features is None:
+        return NEEDS_FEATURES
+    if absent := [name for name in evaluator.reads if name not in others]:
+        return f"needs {'features and ' if looks else ''}predictions on {' and '.join(absent)}"
+    if looks and (absent := [name for name in evaluator.reads if others[name].features is None]):
+        return f"needs features on {' and '.join(absent)}"
+    return ""
+
+
 def measure(
     seeds: Sequence[Seed],
     evaluators: Sequence[Evaluator],
     bootstrap: Bootstrap,
     *,
-    others: Sequence[Mapping[str, Predictions]] = (),
+    others: Sequence[Mapping[str, Predictions | Part]] = (),
     cache: Store | None = None,
     left_out: Mapping[str, str] | None = None,
 ) -> Measured:
@@ -182,12 +201,16 @@ def measure(
         seeds: predictions of one model or of several seeds of it, on the same rows in the same order.
         evaluators: which.
         bootstrap: how intervals are made.
-        others: predictions of each seed on other partitions, by name, for evaluators that read these.
+        others: predictions of each seed on other partitions, by name, for evaluators that read these; as a :class:`Part`
+            where there are features too.
         cache: where resampled values are kept; nowhere where None.
         left_out: evaluators that were left out before, with the reason.
     """
     findings, told, failed = [], dict(left_out or {}), dict[str, str]()
-    beside = list(others) or [{} for _ in seeds]
+    beside = [
+        {name: one if isinstance(one, Part) else Part(one) for name, one in parts.items()}
+        for parts in others or [{} for _ in seeds]
+    ]
     with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
         # of several seeds the resampled values are needed twice
         kept = Store(Path(folder)) if cache is None and len(seeds) > 1 else cache
@@ -207,14 +230,13 @@ def measure(
     return Measured(tuple(seeds), tuple(findings), told, failed)
 
 
-def _collect(
-    evaluator: Evaluator, seeds: Sequence[Seed], others: Sequence[Mapping[str, Predictions]]
-) -> list[Seed] | str:
+def _collect(evaluator: Evaluator, seeds: Sequence[Seed], others: Sequence[Mapping[str, Part]]) -> list[Seed] | str:
     """The seeds with what the evaluator collects, or why it is left out."""
     ready = []
     for number, (seed, beside) in enumerate(zip(seeds, others, strict=True)):
         there = all(name in seed.predictions.arrays for name in evaluator.collects)
-        predictions, why = (seed.predictions, "") if there else collected_from(evaluator, seed.predictions, beside)
+        part = Part(seed.predictions, features=seed.features)
+        predictions, why = (seed.predictions, "") if there else collected_from(evaluator, part, beside)
         if why:
             return why
         ready.append(replace(seed, predictions=predictions, key=seed.key or str(number)))

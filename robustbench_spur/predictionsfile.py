@@ -1,8 +1,10 @@
 """Reads predictions that anyone can write: a table with a row per example, or an npz file with an array per column.
 
 Columns are ``label``, ``attribute``, and a score of every class, ``logit_0``, ``logit_1``, ... or ``prob_0``, ``prob_1``, ...;
-``id`` and ``patient`` may be left out, with a note. In an npz file the scores may also be one array of shape (examples,
-classes), ``logits`` or ``probs``. Nothing is run, and nothing is loaded whose size was not looked at before.
+``id`` and ``patient`` may be left out, with a note. The input of the model's last layer may stand beside them, ``feature_0``,
+``feature_1``, ... In an npz file scores and features may also be one array of shape (examples, columns) each, ``logits`` or
+``probs``, and ``features``; the last layer may be there too, ``head_weight`` and ``head_bias``. Nothing is run, and nothing is
+loaded whose size was not looked at before.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.subject import Features, Part
 from robustbench_spur.predictionscolumns import Columns, csv_columns, npz_columns
+from robustbench_spur.probing import SAME_LOGITS
 from robustbench_spur.types import Groups, SpurbenchError
 
 MISSING = ("", "nan", "na", "n/a", "<na>", "null")
@@ -37,10 +41,17 @@ class Loaded:
     Args:
         predictions: all rows of the file.
         notes: what was assumed, for people.
+        features: in the same order; None where the file has none.
     """
 
     predictions: Predictions
     notes: tuple[str, ...]
+    features: Features | None = None
+
+    @property
+    def part(self) -> Part:
+        """What evaluators look at."""
+        return Part(self.predictions, features=self.features)
 
 
 def load_predictions(
@@ -75,6 +86,7 @@ def load_predictions(
     _check_ids(ids, columns)
     patients = _names(columns, "patient") if "patient" in columns.texts else ids
     logits, notes = _logits(columns)
+    _check_head(columns, logits)
     if "patient" not in columns.texts:
         notes.append(
             f"{path.name} has no column 'patient': every example counts as a patient of its own. Intervals are too narrow"
@@ -82,20 +94,21 @@ def load_predictions(
         )
     groups = Groups(tuple(classes) or tuple(map(str, range(width))), attribute, declared)
     rows = (np.array(ids, np.str_), labels, attributes, np.array(patients, np.str_), logits)
-    return Loaded(Predictions(*rows, groups), tuple(notes))
+    return Loaded(Predictions(*rows, groups), tuple(notes), columns.features)
 
 
-def aligned(one: Predictions, two: Predictions, where: Path) -> Predictions:
-    """Predictions of another seed in the row order of the first.
+def aligned(one: Predictions, loaded: Loaded, where: Path) -> Loaded:
+    """Predictions and features of another seed in the row order of the first.
 
     Args:
         one: of the first seed.
-        two: of the other.
+        loaded: of the other.
         where: the file of the other, for messages.
 
     Raises:
         SpurbenchError: they are not of the same examples, or do not agree on what is true of them.
     """
+    two = loaded.predictions
     order = np.argsort(two.ids, kind="stable")
     if len(one) != len(two) or (np.sort(one.ids) != two.ids[order]).any():
         strange = sorted(set(two.ids.tolist()) ^ set(one.ids.tolist()))
@@ -122,7 +135,7 @@ def aligned(one: Predictions, two: Predictions, where: Path) -> Predictions:
             raise SpurbenchError(
                 f"Expected the same {what} in every file, found others in {where}, such as of {name!r}."
             )
-    return moved
+    return replace(loaded, predictions=moved, features=loaded.features and loaded.features.take(rows))
 
 
 # from texts to codes
@@ -249,3 +262,19 @@ def _log(columns: Columns) -> tuple[NDArray[np.float64], list[str]]:
         f"{low} probabilities of {columns.place.name} below {FLOOR:g} count as {FLOOR:g}: the log of 0 is not finite."
     )
     return np.log(np.maximum(scores, FLOOR)), [note] if low else []
+
+
+def _check_head(columns: Columns, logits: NDArray[np.float32]) -> None:
+    """The last layer that was given makes these logits of these features; a number added to all classes makes no odds."""
+    given = columns.features
+    if given is None or given.weight is None or given.bias is None:
+        return
+    made = given.points.astype(np.float64) @ given.weight.T + given.bias
+    said = logits.astype(np.float64)
+    gap = np.abs(made - made.mean(axis=1, keepdims=True) - (said - said.mean(axis=1, keepdims=True)))
+    if gap.max() > SAME_LOGITS * max(1.0, float(np.abs(said).max())):
+        row = int(gap.max(axis=1).argmax())
+        raise SpurbenchError(
+            f"Expected features @ head_weight.T + head_bias to give the {columns.kind}s, found a difference of {gap.max():.3g}"
+            f" ({columns.row(row)}). Save all of one model and of one pass, or leave the last layer out."
+        )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,18 @@ LEAST = 5
 MOST = 10
 """Levels of a further column: more of them are names or measurements, not kinds."""
 MISSING = ("", "nan", "none", "na", "unknown")
+NARROW = 512
+"""Features up to which products of matrices are done by one thread."""
 MOVING = 1e-6
 """A feature whose spread is a smaller share of its size is a constant: float32 resolves no less."""
 
 
 def features_of(subject: Subject, part: Part) -> NDArray[np.float32]:
-    """The input of the model's last layer for every image of a partition.
+    """The input of the model's last layer for every image of a partition; where there is no model, the features given.
 
     Args:
         subject: gives the model, its device, and whom to tell of the progress.
-        part: images and predictions of the partition.
+        part: images and predictions of the partition, or features and predictions.
 
     Returns:
         Shape (n, width).
@@ -52,6 +55,21 @@ def features_of(subject: Subject, part: Part) -> NDArray[np.float32]:
     Raises:
         SpurbenchError: features that are not finite, or a model that did not make these predictions.
     """
+    if subject.load is None and part.features is not None:
+        features = part.features.points
+        if features.ndim != 2 or len(features) != len(part.predictions):
+            raise SpurbenchError(
+                f"Expected features of shape ({len(part.predictions)}, width), a row per example, found {features.shape}."
+            )
+    else:
+        features = _computed(subject, part)
+    if not np.isfinite(features).all():
+        raise SpurbenchError("Expected finite features, found NaN or infinity. Check the network.")
+    return features
+
+
+def _computed(subject: Subject, part: Part) -> NDArray[np.float32]:
+    """The features of the images, shape (n, width), after the logits were held against the predictions."""
     import torch
 
     from robustbench_spur.feeding import Feed
@@ -70,20 +88,76 @@ def features_of(subject: Subject, part: Part) -> NDArray[np.float32]:
             found.append(hidden.float().cpu().numpy())
             done += len(logits)
             subject.progress(done, len(known))
-    features: NDArray[np.float32] = np.concatenate(found)
-    if not np.isfinite(features).all():
-        raise SpurbenchError("Expected finite features, found NaN or infinity. Check the network.")
-    return features
+    return np.concatenate(found)
 
 
-def head_logits(subject: Subject, features: Floats) -> NDArray[np.float32]:
-    """What the model's last layer says of features, shape (n, width) to (n, classes)."""
+def head_logits(subject: Subject, features: Floats) -> NDArray[np.float32] | None:
+    """What the model's last layer says of features, shape (n, width) to (n, classes).
+
+    Where there is no model, the last layer is the one given with the features, else the one that :func:`linear_head` finds.
+    None where there is none of these.
+    """
+    if subject.load is None and subject.features is not None:
+        given = subject.features
+        if given.weight is not None and given.bias is not None:
+            return np.asarray(features @ given.weight.T + given.bias, np.float32)
+        found = linear_head(given.points.astype(np.float64), subject.predictions.logits)
+        return None if found is None else np.asarray(features @ found[0].T + found[1], np.float32)
+
     import torch
 
     with torch.no_grad():
         points = torch.from_numpy(features.astype(np.float32)).to(subject.device)
         logits: NDArray[np.float32] = subject.model.head(points).float().cpu().numpy()
     return logits
+
+
+def narrow_in_one_thread(width: int) -> AbstractContextManager[Any]:
+    """One thread for matrices of few columns while it is entered; as many as there are for wide ones.
+
+    Threads that wait for each other cost more than they save there: on a busy machine a probe of 128 features takes more than
+    ten times as long with two of them.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1 if width <= NARROW else None, user_api="blas")
+    return limits
+
+
+def linear_head(points: Floats, logits: NDArray[Any]) -> tuple[Floats, Floats] | None:
+    """The linear last layer that makes these logits of these features, by least squares.
+
+    Only differences between the classes are looked at, so that logs of probabilities do as well: class 0 has the logit 0.
+
+    Args:
+        points: features, shape (n, width).
+        logits: shape (n, classes).
+
+    Returns:
+        Weights of shape (classes, width), and biases of shape (classes,). None where the differences are not reproduced to
+        within :data:`SAME_LOGITS` of the largest, or where there are fewer than two examples to each feature: some layer
+        would then always fit.
+
+    >>> points = np.array([[0.0, 1.0], [2.0, 0.0], [1.0, 1.0], [0.0, 3.0], [5.0, 1.0], [2.0, 2.0]])
+    >>> weight, bias = linear_head(points, np.stack([points[:, 0], 3 * points[:, 1] + 1], axis=1))
+    >>> weight.round(6).tolist(), bias.round(6).tolist()
+    ([[0.0, 0.0], [-1.0, 3.0]], [0.0, 1.0])
+    >>> linear_head(points, np.stack([points[:, 0], points[:, 1] ** 2], axis=1)) is None
+    True
+    """
+    scale, scores = Scale.of(points), logits.astype(np.float64)
+    scores -= scores[:, :1]
+    inner, middle = scale(points), scores.mean(axis=0)
+    if len(points) < 2 * (inner.shape[1] + 1):
+        return None
+    # the normal equations: at 2,048 features a tenth of the time, and features are float32
+    slope = np.linalg.lstsq(inner.T @ inner, inner.T @ (scores - middle), rcond=1e-12)[0]
+    gap = np.abs(inner @ slope + middle - scores).max()
+    if not gap <= SAME_LOGITS * max(1.0, float(np.abs(scores).max())):
+        return None
+    weight = np.zeros((scores.shape[1], points.shape[1]))
+    weight[:, scale.moving] = slope.T / scale.spread[scale.moving]
+    return weight, middle - weight @ scale.mean
 
 
 def folds_by_patient(patient: Codes, group: Codes, folds: int) -> Codes:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from robustbench_spur.home import Home
@@ -86,9 +87,29 @@ def test_predictions_that_follow_the_attribute_are_found_out(
     # no resampling gives another share than all of them, so that no interval is known
     assert (errors["verdict"], errors["evaluator"]) == ("doubt", "fairness")
     assert errors["sentence"].startswith("100.0 %")
-    assert told["left_out"]["encoding"] == "needs the model"
+    assert told["left_out"]["encoding"] == "needs the model, or the features of its last layer"
     assert told["page"] == str(page)
     assert "ours.csv" in page.read_text(encoding="utf-8") and str(tmp_path) not in page.read_text(encoding="utf-8")
+
+
+def test_features_beside_predictions_tell_use_from_knowledge(
+    spurbench: Any, table: Path, tmp_path: Path, home: Home
+) -> None:
+    """The classifier reads the second feature alone, which is the attribute with noise."""
+    lines = table.read_text(encoding="utf-8").splitlines()
+    rows = [lines[0].replace("logit_0,logit_1", "logit_0,logit_1,feature_0,feature_1")]
+    rng = np.random.default_rng(0)
+    for line in lines[1:]:
+        name, patient, label, value, *_ = line.split(",")
+        first = rng.normal() + 2 * (label == "tumour") - 1
+        second = rng.normal() + 4 * (value == "new") - 2
+        rows.append(f"{name},{patient},{label},{value},0,{second:.6f},{first:.6f},{second:.6f}")
+    table.write_text("\n".join(rows), encoding="utf-8")
+    asked = ["--classes", "clear", "tumour", "--html", tmp_path / "page.html", "--json"]
+    (told,) = spurbench("audit", table, *asked).rows
+    (found,) = [one for one in told["findings"] if one["evaluator"] == "encoding"]
+    assert found["verdict"] == "problem" and "encoding" not in told["left_out"]
+    assert found["sentence"].startswith("A probe of its features tells it with an AUROC of 0.99")
 
 
 def test_in_the_terminal_the_worst_comes_first(spurbench: Any, table: Path, tmp_path: Path, home: Home) -> None:

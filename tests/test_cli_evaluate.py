@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,12 +14,13 @@ import pytest
 
 import robustbench_spur as rs
 from robustbench_spur.ensembling import ensemble
-from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.base import Predictions, Subject
+from robustbench_spur.evaluators.shortcut_testing import ShortcutTesting
 from robustbench_spur.manifest import load_manifest
-from robustbench_spur.measuring import NEEDS_MODEL, Seed, available, measure
+from robustbench_spur.measuring import NEEDS_FEATURES, NEEDS_MODEL, Seed, available, measure
 from robustbench_spur.predictionsfile import load_predictions
 from robustbench_spur.registry import Registry
-from robustbench_spur.scoring import load_evaluators, pins_of
+from robustbench_spur.scoring import Scorer, as_json, load_evaluators, pins_of
 from robustbench_spur.statistics import resample
 from tests.evaluators import reference
 
@@ -247,6 +249,108 @@ def test_evaluators_that_read_validation(spurbench: Any, write: Any) -> None:
     refused(spurbench(*asked, known), "Expected as many files in --validation as files of predictions, 1, found 2")
 
 
+# features
+
+
+@pytest.fixture
+def featured(tmp_path: Path) -> Any:
+    """Writes the rows of a seed as an npz with features, whose last layer is a linear one, and gives its path."""
+
+    def featured(name: str = "seen.npz", seed: int = 0, **change: Any) -> Path:
+        table = rows(seed, patients=60)
+        label, value = (np.array([row[place] for row in table]) for place in (2, 3))
+        points = np.random.default_rng(seed).normal(size=(len(table), 4)).astype(np.float32)
+        points[:, 0] += 2 * (label == "tumour") - 1
+        points[:, 1] += 3 * (value == "1.5T") - 1.5
+        arrays = {
+            "id": np.array([f"{name}{row[0]}" for row in table]),
+            "patient": np.array([f"{name}{row[1]}" for row in table]),
+            "label": label,
+            "attribute": value,
+            "logits": np.stack([np.zeros(len(table)), points @ [1.0, 0.8, 0.0, 0.0]], axis=1),
+            "features": points,
+        }
+        np.savez(tmp_path / name, **{key: array for key, array in {**arrays, **change}.items() if array is not None})
+        return tmp_path / name
+
+    return featured
+
+
+ENCODING = ["--evaluator", "encoding", "--json"]
+
+
+def test_features_in_place_of_a_model(spurbench: Any, featured: Any) -> None:
+    path = featured()
+    ended = spurbench("evaluate", path, *NAMES, "--json")
+    (row,) = ended.rows
+    assert ended.code == 0 and row["failed"] == {} and row["left_out"]["pgd"] == NEEDS_MODEL
+    assert row["left_out"]["shortcut_testing"] == "needs features and predictions on train and validation"
+    found = load_predictions(path, classes=("clear", "tumour"), values=("3T", "1.5T"))
+    (evaluator,), _ = available(Registry(), load_manifest("v1"), ["encoding"])
+    arrays = evaluator.collect(Subject(found.predictions, features=found.features))
+    expected = Scorer(None, load_manifest("v1").bootstrap).score(
+        evaluator, dataclasses.replace(found.predictions, arrays=arrays), ""
+    )
+    assert row["metrics"]["encoding"] == json.loads(json.dumps(as_json(expected)))
+    values = values_of(row, "encoding")
+    assert values["attribute_encoding"] > 0.9 and values["probe_alignment"] > 0.5 and values["projection_effect"] > 0.1
+
+
+def test_a_last_layer_that_is_not_known(spurbench: Any, featured: Any) -> None:
+    path = featured(logits=np.random.default_rng(5).normal(size=(180, 2)))
+    (row,) = spurbench("evaluate", path, *NAMES, *ENCODING).rows
+    effect = row["metrics"]["encoding"]["projection_effect"]
+    assert effect["value"] is None and effect["reason"].startswith("the last layer is not known")
+    assert values_of(row, "encoding")["attribute_encoding"] > 0.9
+    weight = np.array([[0.0, 0, 0, 0], [1, 0.8, 0, 0]])
+    refused(
+        spurbench("evaluate", featured(head_weight=2 * weight), *NAMES), "Expected features @ head_weight.T + head_bias"
+    )
+    (given,) = spurbench("evaluate", featured(head_weight=weight), *NAMES, *ENCODING).rows
+    (found,) = spurbench("evaluate", featured(), *NAMES, *ENCODING).rows
+    assert given["metrics"] == found["metrics"]
+
+
+def test_features_of_seeds_and_ensembles(spurbench: Any, featured: Any) -> None:
+    first = featured()
+    said = dict(np.load(first))
+    turned = {key: array[::-1] for key, array in said.items()}
+    second = featured("second.npz", **turned)
+    one, two, mean = spurbench("evaluate", first, second, *NAMES, *ENCODING).rows
+    for name, value in values_of(one, "encoding").items():
+        assert values_of(two, "encoding")[name] == values_of(mean, "encoding")[name] == pytest.approx(value, abs=1e-9)
+    asked = ["evaluate", first, second, *NAMES, "--ensemble"]
+    (row,) = spurbench(*asked, "--json").rows
+    assert row["left_out"]["encoding"] == NEEDS_FEATURES and "an ensemble has no last layer" in row["notes"][0]
+    refused(
+        spurbench(*asked, *ENCODING), f"'encoding' cannot be carried out: {NEEDS_FEATURES}. Give features in the file"
+    )
+
+
+def test_features_of_other_partitions(spurbench: Any, featured: Any) -> None:
+    test, known, taught = featured(), featured("validation.npz", 1), featured("train.npz", 2)
+    evaluator = ShortcutTesting(ShortcutTesting.Parameters(**ShortcutTesting.quick))
+    parts = [
+        load_predictions(path, classes=("clear", "tumour"), values=("3T", "1.5T")).part
+        for path in (test, known, taught)
+    ]
+    seeds = [Seed("ours", parts[0].predictions, features=parts[0].features)]
+    bootstrap = load_manifest("v1").bootstrap
+    measured = measure(seeds, [evaluator], bootstrap, others=[{"validation": parts[1], "train": parts[2]}])
+    assert measured.failed == {} and len(measured.findings[0].details[0]["networks"]) == 3
+    asked = ["evaluate", test, *NAMES, "--evaluator", "shortcut_testing", "--validation", known]
+    refused(spurbench(*asked), "needs features and predictions on train")
+    refused(spurbench(*asked, "--train", featured("bare.npz", 3, features=None)), "needs features on train")
+    narrow = featured("narrow.npz", 3, features=np.zeros((180, 3)))
+    refused(spurbench(*asked, "--train", narrow), "Expected 4 features in ")
+    refused(
+        spurbench(*asked, "--train", taught, taught), "Expected as many files in --train as files of predictions, 1"
+    )
+    refused(
+        spurbench("evaluate", "--weights", "x", "--split", "field", "--train", taught), "--train makes no sense with"
+    )
+
+
 # drafts, and what fails
 
 
@@ -342,8 +446,9 @@ def test_hard_sets(spurbench: Any, tmp_path: Path, shape: tuple[int, int, int]) 
             assert one["value"] is not None or one["reason"], (evaluator, metric)
 
 
-def test_it_imports_no_torch(write: Any) -> None:
-    arguments = ["evaluate", str(write(rows())), *NAMES]
+@pytest.mark.parametrize("features", [False, True])
+def test_it_imports_no_torch(write: Any, featured: Any, features: bool) -> None:
+    arguments = ["evaluate", str(featured() if features else write(rows())), *NAMES]
     script = (
         "import sys\nfrom robustbench_spur.cli import main\n"
         f"code = main({arguments!r})\n"
@@ -352,4 +457,4 @@ def test_it_imports_no_torch(write: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "worst_group_accuracy" in done.stdout
+    assert "worst_group_accuracy" in done.stdout and ("probe_alignment" in done.stdout) == features

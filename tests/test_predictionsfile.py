@@ -333,14 +333,124 @@ def test_strange_members(tmp_path: Path) -> None:
         arraysfile.read_npz(zipped(tmp_path / "d.npz", [("x.npy", b"no array")]))
 
 
+# features beside the scores
+
+
+POINTS = np.array([[1.0, 2, 3], [0.5, -1, 0], [0, 3, 1e-3], [-1, 0, 2]], np.float32)
+WEIGHT, BIAS = np.array([[1.0, 0, 2], [0, 1, -1]]), np.array([0.5, 0])
+SEEN: dict[str, Any] = {**SOUND, "logits": POINTS @ WEIGHT.T + BIAS, "features": POINTS}
+
+
+def with_features(text: str) -> str:
+    """A table with the features as columns, the last one first."""
+    lines = text.splitlines()
+    cells = ["feature_2,feature_0,feature_1", *(",".join(map(repr, row[[2, 0, 1]].tolist())) for row in POINTS)]
+    return "\n".join(f"{line},{cell}" for line, cell in zip(lines, cells, strict=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_features(ROWS),
+        {**SOUND, "features": POINTS},
+        {**SOUND, "features": POINTS.astype(np.float64)},
+        {**SOUND, **{f"feature_{number}": POINTS[:, number] for number in range(3)}},
+    ],
+    ids=["table", "array", "float64", "columns"],
+)
+def test_features(write: Any, content: Any) -> None:
+    found, plain = load_predictions(write(content)), load_predictions(write(ROWS, "plain.csv"))
+    assert plain.features is None and plain.part.features is None
+    assert found.features is not None and found.part.features is found.features
+    assert np.array_equal(found.features.points, POINTS) and found.features.points.dtype == np.float32
+    assert found.features.weight is None and found.features.bias is None
+    assert (found.predictions.logits == plain.predictions.logits).all()
+
+
+def test_the_last_layer_beside_the_features(write: Any) -> None:
+    found = load_predictions(write({**SEEN, "head_weight": WEIGHT, "head_bias": BIAS})).features
+    assert found is not None and np.array_equal(found.weight, WEIGHT) and np.array_equal(found.bias, BIAS)
+    unbiased = {**SEEN, "logits": POINTS @ WEIGHT.T, "head_weight": WEIGHT}
+    found = load_predictions(write(unbiased)).features
+    assert found is not None and np.array_equal(found.bias, [0, 0])
+    said = np.exp(SEEN["logits"])
+    probs = {
+        **SEEN,
+        "logits": None,
+        "probs": said / said.sum(axis=1, keepdims=True),
+        "head_weight": WEIGHT,
+        "head_bias": BIAS,
+    }
+    found = load_predictions(write({name: array for name, array in probs.items() if array is not None})).features
+    assert found is not None and np.array_equal(found.weight, WEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": POINTS[:3]}, r"Expected arrays of one length in .*feature_0 \(3,\)"),
+        ({"features": POINTS[:, 0]}, r"Expected features of shape \(examples, width\) in .*, found shape \(4,\)"),
+        (
+            {"features": POINTS * np.array([[1], [1], [np.nan], [1]])},
+            r"finite numbers in 'feature_0', found nan \(entry 2",
+        ),
+        (
+            {"features": POINTS.astype(np.float64) * 1e39},
+            r"features that float32 holds, found 1e\+39 in 'feature_0' \(entry 0",
+        ),
+        ({"features": POINTS.astype(str)}, "Expected numbers in 'feature_0' of .*, found <U"),
+        ({"feature_4": POINTS[:, 0]}, r"Expected feature_0, feature_1 and so on in .*, found feature_0, .*feature_4"),
+        ({"feature": POINTS[:, 0]}, "Unknown column 'feature' in .* Did you mean 'feature_0'"),
+        (
+            {"head_weight": WEIGHT.T},
+            r"Expected head_weight as finite numbers of shape \(2, 3\) in .*, found .* of shape \(3, 2",
+        ),
+        ({"head_weight": WEIGHT + np.inf}, r"Expected head_weight as finite numbers of shape \(2, 3\)"),
+        ({"head_weight": WEIGHT, "head_bias": np.zeros(3)}, r"Expected head_bias as finite numbers of shape \(2,\)"),
+        ({"head_bias": BIAS}, "Expected head_weight beside head_bias in .*, found none"),
+        ({"head_weight": WEIGHT, "features": None}, "Expected features beside head_weight in .*, found none"),
+        (
+            {"head_weight": 2 * WEIGHT, "head_bias": BIAS},
+            r"Expected features @ head_weight.T \+ head_bias to give the logits, found a difference of .* \(entry 0 of",
+        ),
+    ],
+    ids=str,
+)
+def test_faults_of_features(write: Any, change: dict[str, Any], message: str) -> None:
+    refused(write({name: array for name, array in {**SEEN, **change}.items() if array is not None}), message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "feature_1",
+            "feature_3",
+            "Expected feature_0, feature_1 and so on in .*, found feature_0, feature_2, feature_3",
+        ),
+        ("feature_1", "feature_0", "Expected feature_0, feature_1 and so on"),
+        (",3.0,1.0,2.0", ",3.0,,2.0", r"Expected finite numbers in 'feature_0', found '' \(row 2 of"),
+    ],
+)
+def test_faults_of_features_in_a_table(write: Any, old: str, new: str, message: str) -> None:
+    text = with_features(ROWS)
+    assert old in text
+    refused(write(text.replace(old, new, 1)), message)
+
+
 # several seeds
 
 
 def test_another_order_is_put_right(write: Any, tmp_path: Path) -> None:
     first = load_predictions(write(ROWS)).predictions
     lines = ROWS.splitlines()
-    turned = load_predictions(write("\n".join([lines[0], *reversed(lines[1:])]), "turned.csv")).predictions
-    put = aligned(first, turned, tmp_path)
+    turned = load_predictions(write("\n".join([lines[0], *reversed(lines[1:])]), "turned.csv"))
+    assert aligned(first, turned, tmp_path).features is None
+    lines = with_features(ROWS).splitlines()
+    turned = load_predictions(write("\n".join([lines[0], *reversed(lines[1:])]), "turned.csv"))
+    loaded = aligned(first, turned, tmp_path)
+    put = loaded.predictions
+    assert loaded.features is not None and np.array_equal(loaded.features.points, POINTS)
     assert (put.ids == first.ids).all() and (put.logits == first.logits).all() and (put.labels == first.labels).all()
 
 
@@ -356,6 +466,6 @@ def test_another_order_is_put_right(write: Any, tmp_path: Path) -> None:
 )
 def test_seeds_of_other_sets(write: Any, tmp_path: Path, old: str, new: str, message: str) -> None:
     first = load_predictions(write(ROWS)).predictions
-    other = load_predictions(write(ROWS.replace(old, new, 1), "other.csv")).predictions
+    other = load_predictions(write(ROWS.replace(old, new, 1), "other.csv"))
     with pytest.raises(SpurbenchError, match=message):
         aligned(first, other, tmp_path / "other.csv")

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,12 +138,19 @@ class Gaps:
         paired = pairs > 0
         if not paired.any():
             return math.nan
-        words = np.random.Philox(key=seed).random_raw((signs, max(1, patients)))[:, :patients]
-        turned = np.concatenate([np.ones((1, patients)), np.where(words >> np.uint64(63), 1.0, -1.0)])
-        products = (turned @ self.gap[:, paired]) ** 2 - (self.gap[:, paired] ** 2).sum(axis=0)
+        products = (_turned(signs, patients, seed) @ self.gap[:, paired]) ** 2 - (self.gap[:, paired] ** 2).sum(axis=0)
         found = products @ (number[paired] / pairs[paired])
         # what is equal but for rounding counts as reached
         return float(np.mean(found >= found[0] - 1e-12 * np.abs(found).max()))
+
+
+@lru_cache(maxsize=4)
+def _turned(signs: int, patients: int, seed: int) -> Floats:
+    """Signs of every patient: all as they are, then random halves turned round, shape (1 + signs, patients)."""
+    words = np.random.Philox(key=seed).random_raw((signs, max(1, patients)))[:, :patients]
+    turned = np.concatenate([np.ones((1, patients)), np.where(words >> np.uint64(63), 1.0, -1.0)])
+    turned.setflags(write=False)
+    return turned
 
 
 @dataclass(frozen=True)

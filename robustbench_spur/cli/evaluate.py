@@ -23,11 +23,13 @@ from robustbench_spur.cli.options import (
 from robustbench_spur.types import SpurbenchError, nearest
 
 if TYPE_CHECKING:
-    from robustbench_spur.evaluators.base import Predictions
+    from robustbench_spur.evaluators.base import Part
     from robustbench_spur.manifest import Manifest
     from robustbench_spur.measuring import Measured
 
-OF_PREDICTIONS = ("classes", "values", "attribute_name", "validation", "conflict", "ensemble")
+OF_PREDICTIONS = ("classes", "values", "attribute_name", "validation", "train", "conflict", "ensemble")
+OTHERS = ("validation", "train")
+"""Options with predictions on another partition, which has that name."""
 OF_WEIGHTS = ("arch", "split", "data", "image_size", "mean", "std", "split_set", "columns")
 """Options that make no sense with the other kind of input."""
 
@@ -59,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="csv, tsv or npz with the columns id, patient, label, attribute, and logit_0, logit_1, ... or prob_0, ...;"
-        " several files are seeds of one model",
+        " and if you like the last layer's input, feature_0, feature_1, ...; npz may have arrays logits or probs, features, and"
+        " the last layer, head_weight and head_bias; several files are seeds of one model",
     )
     of = parser.add_argument_group("with predictions")
     of.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="in the order of the score columns")
@@ -68,8 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     of.add_argument("--attribute-name", metavar="NAME", help="what the attribute is (default: attribute)")
     of.add_argument(
-        "--validation", nargs="+", type=Path, default=[], metavar="FILE", help="predictions on validation, one per seed"
+        "--validation", nargs="+", type=Path, default=[], metavar="FILE", help="the same of validation, a file per seed"
     )
+    of.add_argument("--train", nargs="+", type=Path, default=[], metavar="FILE", help="the same of the training set")
     of.add_argument(
         "--conflict", nargs="+", default=[], metavar="CLASS@VALUE", help="the groups in which the shortcut misleads"
     )
@@ -147,49 +151,59 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _of_predictions(options: argparse.Namespace, manifest: Manifest) -> Iterator[Subject]:
-    from robustbench_spur.measuring import NEEDS_MODEL, Seed, available, measure
+    from robustbench_spur.measuring import Seed, available, measure
     from robustbench_spur.registry import Registry
 
-    predictions, notes = _loaded(options.predictions, options)
-    others: list[dict[str, Predictions]] = []
-    if options.validation:
-        validation, told = _validation(options, predictions[0])
-        others = [{"validation": one} for one in validation]
-        notes += told
+    parts, notes = _loaded(options.predictions, options)
+    others: list[dict[str, Part]] = [{} for _ in parts]
+    for name in OTHERS:
+        if getattr(options, name):
+            found, told = _other(name, options, parts)
+            others = [{**one, name: part} for one, part in zip(others, found, strict=True)]
+            notes += told
     names = named(options.evaluator)
     evaluators, left_out = available(Registry(tuple(options.plugin)), manifest, names, costly=options.thorough)
     files = [str(path) for path in options.predictions]
     runs = [f"ensemble of {len(files)}"] if options.ensemble else files
-    seeds = [Seed(run, one) for run, one in zip(runs, predictions, strict=True)]
+    seeds = [Seed(run, one.predictions, features=one.features) for run, one in zip(runs, parts, strict=True)]
     measured = measure(seeds, evaluators, manifest.bootstrap, others=others, left_out=left_out)
     for name in names:
         if name in measured.left_out:
             why = measured.left_out[name]
-            hint = " Give --weights, --arch and --split in place of predictions." if why == NEEDS_MODEL else ""
-            raise SpurbenchError(f"Evaluator {name!r} cannot be carried out: {why.rstrip('.')}.{hint}")
+            raise SpurbenchError(f"Evaluator {name!r} cannot be carried out: {why.rstrip('.')}.{_way_out(why)}")
     title = f"{runs[0]}: {', '.join(files)}" if options.ensemble else ", ".join(files)
     yield Subject(title, {"files": files}, measured, tuple(dict.fromkeys(notes)))
 
 
-def _loaded(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Predictions], list[str]]:
-    """Predictions of each seed in the same row order, and what was assumed."""
+def _way_out(why: str) -> str:
+    """What to give where an evaluator was left out."""
+    from robustbench_spur.measuring import NEEDS_FEATURES, NEEDS_MODEL
+
+    weights = "--weights, --arch and --split in place of predictions"
+    hints = {NEEDS_MODEL: f" Give {weights}.", NEEDS_FEATURES: f" Give features in the file, or {weights}."}
+    return hints.get(why, "")
+
+
+def _loaded(paths: Sequence[Path], options: argparse.Namespace) -> tuple[list[Part], list[str]]:
+    """Predictions and features of each seed in the same row order, and what was assumed."""
     from robustbench_spur.ensembling import ensemble
+    from robustbench_spur.evaluators.base import Part
     from robustbench_spur.predictionsfile import aligned, load_predictions
 
     names = {"classes": options.classes, "values": options.values, "attribute": options.attribute_name or "attribute"}
     found = [load_predictions(path.expanduser(), **names) for path in paths]
     first = found[0].predictions
-    first = replace(first, conflict=_conflict(options.conflict, first.groups.names))
-    rest = [
-        replace(aligned(first, one.predictions, path), conflict=first.conflict)
-        for path, one in zip(paths[1:], found[1:], strict=True)
-    ]
+    conflict = _conflict(options.conflict, first.groups.names)
+    found[1:] = [aligned(first, one, path) for path, one in zip(paths[1:], found[1:], strict=True)]
+    parts = [replace(one.part, predictions=replace(one.predictions, conflict=conflict)) for one in found]
     notes = [note for one in found for note in one.notes]
     if not options.ensemble:
-        return [first, *rest], notes
-    if not rest:
+        return parts, notes
+    if len(parts) == 1:
         raise SpurbenchError("Expected several files to make an ensemble of, found one. Leave out --ensemble.")
-    return [ensemble([first, *rest])], notes
+    if any(one.features is not None for one in parts):
+        notes.append("The features are not looked at: an ensemble has no last layer.")
+    return [Part(ensemble([one.predictions for one in parts]))], notes
 
 
 def _conflict(given: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
@@ -199,13 +213,14 @@ def _conflict(given: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted({names.index(name) for name in given}))
 
 
-def _validation(options: argparse.Namespace, test: Predictions) -> tuple[list[Predictions], list[str]]:
-    """Predictions on validation of each seed, with the names of the test's groups."""
-    if len(options.validation) != len(options.predictions):
+def _other(name: str, options: argparse.Namespace, tests: Sequence[Part]) -> tuple[list[Part], list[str]]:
+    """Another partition as each seed saw it, with the names of the test's groups, and what was assumed."""
+    paths = getattr(options, name)
+    if len(paths) != len(options.predictions):
         raise SpurbenchError(
-            f"Expected as many files in --validation as files of predictions, {len(options.predictions)}, found"
-            f" {len(options.validation)}."
+            f"Expected as many files in --{name} as files of predictions, {len(options.predictions)}, found {len(paths)}."
         )
+    test = tests[0].predictions
     groups = test.groups
     same = argparse.Namespace(
         classes=list(groups.classes),
@@ -214,9 +229,15 @@ def _validation(options: argparse.Namespace, test: Predictions) -> tuple[list[Pr
         conflict=options.conflict,
         ensemble=options.ensemble,
     )
-    found, notes = _loaded(options.validation, same)
-    if shared := sorted(set(found[0].patients.tolist()) & set(test.patients.tolist())):
-        notes.append(f"{len(shared)} patients are in the predictions and in --validation alike, such as {shared[0]!r}.")
+    found, notes = _loaded(paths, same)
+    for path, one, two in zip(paths, tests, found, strict=False):  # an ensemble is one of many files, without features
+        if one.features and two.features and one.features.points.shape[1] != two.features.points.shape[1]:
+            raise SpurbenchError(
+                f"Expected {one.features.points.shape[1]} features in {path}, as many as in the predictions, found"
+                f" {two.features.points.shape[1]}. Save those of one model."
+            )
+    if shared := sorted(set(found[0].predictions.patients.tolist()) & set(test.patients.tolist())):
+        notes.append(f"{len(shared)} patients are in the predictions and in --{name} alike, such as {shared[0]!r}.")
     return found, notes
 
 

@@ -126,6 +126,7 @@ class Evaluator:
         reads: other partitions that :meth:`collect` looks at, such as the training set for a probe.
         requires: what the data set must be able to render, by the names of :meth:`Dataset.scenes`. Where it cannot, or lacks a
             partition of ``reads``, the evaluator is left out, and the record says why.
+        on_features: whether it can do without the model where the last layer's input is given beside the predictions.
         keeps: metrics that keep something of all patients under resampling, such as the edges of their bins, by name or family.
         quick: settings with which it can be tried in seconds; the conformance kit uses them.
         costly: whether it takes minutes rather than seconds: an audit then leaves it out unless it is asked for.
@@ -140,6 +141,7 @@ class Evaluator:
     partitions: ClassVar[tuple[str, ...]] = ("test",)
     reads: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[tuple[str, ...]] = ()
+    on_features: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
     quick: ClassVar[Mapping[str, Any]] = {}
     costly: ClassVar[bool] = False

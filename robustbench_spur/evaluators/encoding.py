@@ -5,6 +5,9 @@ fitted on, as AUROC; 0.5 is chance. Use: how much the classifier's margin follow
 attribute is taken out of the features and the last layer stays as it is. A classifier may ignore what its features encode
 perfectly, so the two are reported apart.
 
+Features do where there is no model. The last layer is then the one that was given with them, else the linear one that makes the
+predictions of them; where no such layer does, what changes without the attribute is undefined.
+
 Probes and maps are fitted on the partition itself, on four fifths of its patients, and asked about the rest, in turn. In
 training the attribute goes with the label: a probe fitted there would be one of the label, and at a rho of 1 no class would
 have anything to fit. The test patients of most splits have label and attribute independent. Resampling draws patients with
@@ -33,7 +36,6 @@ from robustbench_spur.evaluators.base import (
     Finding,
     Floats,
     Metric,
-    Part,
     Predictions,
     Subject,
 )
@@ -58,10 +60,16 @@ from robustbench_spur.probing import (
     folds_by_patient,
     head_logits,
     held_out_scores,
+    narrow_in_one_thread,
     untied,
 )
 from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate, finite
+
+HEADLESS = (
+    "the last layer is not known: none was given with the features, and no linear one makes these predictions of them, or there"
+    " are fewer than two examples to each feature, too few to find one"
+)
 
 
 class Encoding(Evaluator):
@@ -71,6 +79,7 @@ class Encoding(Evaluator):
     version = 1
     summary = "what features encode of attribute and label, and how far the classifier uses the attribute"
     source = "Alain and Bengio 2016; Elazar et al., TACL 2021; Belrose et al., NeurIPS 2023"
+    on_features = True
     collects = (
         "encoding_fold",
         "encoding_attribute",
@@ -143,7 +152,8 @@ class Encoding(Evaluator):
             value and class, float32 of shapes (n, values) and (n, classes); ``encoding_projected``, logits without the
             attribute, float32 of shape (n, classes); of the further columns, ``encoding_column_names`` of shape (columns,),
             ``_levels``, texts of shape (columns, 10), ``_codes`` of shape (n, columns), ``_odds`` of shape (n, columns, 10)
-            and ``_projected`` of shape (n, columns, classes). NaN where a probe or a map could not be fitted.
+            and ``_projected`` of shape (n, columns, classes). NaN where a probe or a map could not be fitted, and without the
+            attribute where the last layer is not known.
 
         Raises:
             SpurbenchError: features that are not finite, or a model that did not make these predictions.
@@ -151,7 +161,7 @@ class Encoding(Evaluator):
         predictions = subject.predictions
         groups, strength = predictions.groups, self.parameters.strength
         labels, attributes, patient = predictions.labels, predictions.attributes, predictions.patient
-        points = features_of(subject, Part(predictions, subject.images)).astype(np.float64)
+        points = features_of(subject, subject.part).astype(np.float64)
         fold = folds_by_patient(patient, predictions.group, self.parameters.folds)
         further = subject.columns
         columns = columns_of(further, patient, (labels, attributes))
@@ -159,24 +169,27 @@ class Encoding(Evaluator):
         def without(codes: Codes) -> NDArray[np.float32]:
             erased = held_out_erased(points, codes, labels, fold)
             fitted, out = np.isfinite(erased).all(axis=1), np.full(predictions.logits.shape, np.nan, np.float32)
-            out[fitted] = head_logits(subject, erased[fitted])
+            logits = head_logits(subject, erased[fitted])
+            if logits is not None:
+                out[fitted] = logits
             return out
 
         def odds(codes: Codes, others: Codes, levels: int) -> NDArray[np.float32]:
             return held_out_scores(points, codes, others, levels, fold, strength).astype(np.float32)
 
-        return {
-            "encoding_fold": fold.astype(np.int16),
-            "encoding_attribute": odds(attributes, labels, len(groups.values)),
-            "encoding_label": odds(labels, attributes, len(groups.classes)),
-            "encoding_projected": without(attributes),
-            **column_arrays(
-                columns,
-                [odds(column.codes, labels, MOST) for column in columns],
-                [without(column.codes) for column in columns],
-                predictions,
-            ),
-        }
+        with narrow_in_one_thread(points.shape[1]):
+            return {
+                "encoding_fold": fold.astype(np.int16),
+                "encoding_attribute": odds(attributes, labels, len(groups.values)),
+                "encoding_label": odds(labels, attributes, len(groups.classes)),
+                "encoding_projected": without(attributes),
+                **column_arrays(
+                    columns,
+                    [odds(column.codes, labels, MOST) for column in columns],
+                    [without(column.codes) for column in columns],
+                    predictions,
+                ),
+            }
 
     def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per class, value and column.
@@ -331,14 +344,23 @@ def _why(metric: str, predictions: Predictions, held: Held) -> str:
     if not untied(codes, others):
         one, two = (f"value of {what}", "of two classes") if of_label else ("class", f"at two values of {what}")
         return f"no {one} has examples {two}: nothing beyond one that tells the other"
-    projected = next((logits for one, _, logits in held.columns if one is column), held.projected)
-    change = _change(predictions, projected, column)
-    if change is not None and ("worst" in family or "effect" in family):
-        size = np.bincount(change.group, minlength=change.groups)
-        return f"{int((size == 0).sum())} of {change.groups} groups have no examples"
+    if ("worst" in family or "effect" in family) and (why := _why_unchanged(predictions, held, column)):
+        return why
     if family == "probe_alignment" and np.isfinite(held.attribute).all():
         return "the classifier's margin, or the probe's score, is the same for all examples of a group and fold"
     return f"too few patients: those of the other folds leave nothing to fit {'the label' if of_label else what} on"
+
+
+def _why_unchanged(predictions: Predictions, held: Held, column: Column | None) -> str:
+    """Why what changes without the attribute, or without a column, is undefined; empty if too few patients are the reason."""
+    found = {one.name: (odds, projected) for one, odds, projected in held.columns}
+    odds, projected = found[column.name] if column else (held.attribute, held.projected)
+    change = _change(predictions, projected, column)
+    if change is not None:
+        size = np.bincount(change.group, minlength=change.groups)
+        return f"{int((size == 0).sum())} of {change.groups} groups have no examples"
+    # probes and maps are fitted on the same folds: where the one could be, the other was not asked about
+    return HEADLESS if np.isfinite(odds).any() and not np.isfinite(projected).any() else ""
 
 
 def _table(change: Change | None, names: Sequence[str], patients: int) -> dict[str, Any]:

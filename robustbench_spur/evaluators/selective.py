@@ -75,6 +75,10 @@ def _normalised(log_sums: Floats) -> bool:
     return bool(len(log_sums) and (np.abs(log_sums) < NORMALISED).all())
 
 
+NARROW = 2**31
+"""Sums below this fit into 32 bits."""
+
+
 def selective_risk(confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, counts: Floats) -> dict[str, Floats]:
     """Areas under the risk-coverage curves, and the AUROC of failure detection, under each resampling.
 
@@ -103,7 +107,9 @@ def selective_risk(confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, 
     errors = np.flatnonzero(wrong[order])
     owner, start, end = patient[order], start[errors], end[errors]
     drawn = _whole(counts)
-    totals = drawn @ np.bincount(patient, minlength=counts.shape[1])
+    totals = drawn.astype(np.int64) @ np.bincount(patient, minlength=counts.shape[1])
+    if totals.max(initial=0) < NARROW:
+        drawn = drawn.astype(np.int32)  # half of the memory to go through, and sums fit
     harmonic, summed = _harmonic(int(totals.max(initial=0)))
     sums = np.zeros((3, len(counts)))  # over errors: weight, expected mean of risks, expected place in the order
     for part in blocks(len(counts), 16 * (len(owner) + 1) + 48 * len(errors)):

@@ -42,7 +42,6 @@ from robustbench_spur.evaluators.base import (
     Finding,
     Floats,
     Metric,
-    Part,
     Predictions,
     Subject,
 )
@@ -50,7 +49,7 @@ from robustbench_spur.evaluators.finding import beyond
 from robustbench_spur.evaluators.held_out import Codes
 from robustbench_spur.evaluators.worst_group import everyone, weighted_auroc
 from robustbench_spur.parameters import parameter
-from robustbench_spur.probing import Scale, features_of, folds_by_patient, held_out_scores, untied
+from robustbench_spur.probing import Scale, features_of, folds_by_patient, held_out_scores, narrow_in_one_thread, untied
 from robustbench_spur.shortcut import Grid, Recipe, best_threshold, spearman, train_grid
 from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate, finite
@@ -73,6 +72,7 @@ class ShortcutTesting(Evaluator):
     source = "Brown et al., Nature Communications 2023"
     reads = ("train", "validation")
     costly = True
+    on_features = True
     quick: ClassVar[Mapping[str, Any]] = {"seeds": 1, "steps": 20, "scalings": (-1.0, 0.0, 1.0), "folds": 2}
     collects = (
         "shortcut_testing_reason",
@@ -156,10 +156,11 @@ class ShortcutTesting(Evaluator):
             return Answers.none(STILL, fold, values).arrays(self.collects)
         grid = train_grid(scale(taught), of.labels, of.attributes, given.scalings, given.recipe(), subject.progress)
         chosen = scale(features_of(subject, validation).astype(np.float64))
-        asked = scale(features_of(subject, Part(predictions, subject.images)).astype(np.float64))
+        asked = scale(features_of(subject, subject.part).astype(np.float64))
         performance, thresholds = _validated(grid, chosen, validation.predictions)
         predicted = grid.margins(asked) >= thresholds[:, None]
-        odds = [self._probe(code, predictions, fold) for code in grid.codes(asked)]
+        with narrow_in_one_thread(given.width):
+            odds = [self._probe(code, predictions, fold) for code in grid.codes(asked)]
         empty = np.array([""])
         answers = Answers(empty, fold, grid.scalings, grid.seeds, performance, predicted.T, np.stack(odds, axis=1))
         return answers.arrays(self.collects)

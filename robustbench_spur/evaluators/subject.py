@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,25 @@ def quiet(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Features:
+    """The input of a model's last layer, computed elsewhere, where the model itself is not at hand.
+
+    Args:
+        points: float32, shape (n, width), in the order of the predictions.
+        weight: of the last layer, shape (classes, width); None where it is not known.
+        bias: shape (classes,); None where ``weight`` is.
+    """
+
+    points: NDArray[np.float32]
+    weight: NDArray[np.float64] | None = None
+    bias: NDArray[np.float64] | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Features:
+        """Those of some examples, in their order; the last layer is the same."""
+        return replace(self, points=self.points[rows])
+
+
+@dataclass(frozen=True)
 class Part:
     """A partition as the model saw it.
 
@@ -30,10 +49,12 @@ class Part:
         predictions: what the model said, and what is true.
         images: uint8, shape (n, channels, height, width), in the order of ``predictions``, perhaps a memory map; None
             where predictions are all there is.
+        features: in place of a model; None where there is one, or predictions are all there is.
     """
 
     predictions: Predictions
     images: Any = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,7 @@ class Subject:
         others: the partitions named in :attr:`Evaluator.reads`.
         scenes: what the data set can render of the partition, by name: see :meth:`Dataset.scenes`.
         columns: what else is known of each example, such as the scanner's vendor, by name, each of shape (n,).
+        features: of ``predictions``, in place of the model; they are looked at where ``load`` is None.
     """
 
     predictions: Predictions
@@ -72,6 +94,7 @@ class Subject:
     others: Mapping[str, Part] = field(default_factory=dict)
     scenes: Mapping[str, Callable[[], Blocks]] = field(default_factory=dict)
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    features: Features | None = None
 
     @cached_property
     def model(self) -> Any:
@@ -85,6 +108,11 @@ class Subject:
         if self.load is None:
             raise SpurbenchError("Expected a model to look into, found predictions alone. Give its weights.")
         return self.load()
+
+    @property
+    def part(self) -> Part:
+        """The partition itself, as :meth:`other` gives the others."""
+        return Part(self.predictions, self.images, self.features)
 
     def other(self, partition: str) -> Part:
         """Another partition.

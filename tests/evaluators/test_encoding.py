@@ -10,18 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 
-from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.base import Predictions, Subject
 from robustbench_spur.evaluators.encoding import Encoding
 from robustbench_spur.evaluators.held_out import Change, alignment, auroc_in_folds, level_auroc
+from robustbench_spur.evaluators.subject import Features
 from robustbench_spur.literals import read_plugins
 from robustbench_spur.manifest import Bootstrap
-from robustbench_spur.probing import MOST
+from robustbench_spur.probing import MOST, linear_head
 from robustbench_spur.scoring import Scorer
 from robustbench_spur.statistics import resample_counts
 from robustbench_spur.types import Groups, SpurbenchError
@@ -470,3 +473,85 @@ def test_findings() -> None:
     assert findings(collected(two_class([1.0, 0.0]), data)).verdict == "no sign"
     tied = findings(collected(two_class([1.0, 0.8]), drawn(21, patients=40, rho=1.0)))
     assert tied.verdict == "unknown" and "no class has examples at two values" in tied.sentence
+
+
+# Features in place of a model
+
+
+def bare(model: Any, data: Sequence[Any], **head: Any) -> Subject:
+    """What the model says and the input of its last layer, without the model; with a head if one is given."""
+    test = part(model, *data)
+    with torch.no_grad():
+        points = model.features(torch.from_numpy(test.images).float() / 255).numpy()
+    return Subject(test.predictions, features=Features(points, **head))
+
+
+def of_bare(subject: Subject) -> Predictions:
+    return dataclasses.replace(subject.predictions, arrays=Encoding().collect(subject))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_features_say_what_the_model_says(classes: int) -> None:
+    data = drawn(22, patients=150, noise=4)
+    if classes == 3:
+        labels = (data[1] + data[3] // 2 % 2).astype(np.int64)
+        data = (*data[:1], labels, *data[2:4], Groups(("a", "b", "c"), "v", ("v0", "v1")))
+    model = classifier(np.random.default_rng(1).normal(size=(classes, 6)), bias=np.arange(classes) / 4)
+    known, asked = collected(model, data), bare(model, data)
+    weight, bias = (one.detach().double().numpy() for one in (model.head.weight, model.head.bias))
+    found = [of_bare(asked), of_bare(bare(model, data, weight=weight, bias=bias))]
+    logs = np.log(asked.predictions.probabilities).astype(np.float32)
+    found.append(of_bare(dataclasses.replace(asked, predictions=dataclasses.replace(asked.predictions, logits=logs))))
+    for one in found:
+        assert Encoding().details(one) == Encoding().details(known)
+        for name, value in point(known).items():  # of logs of probabilities the margin is rounded otherwise
+            assert point(one)[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+        for name in ("encoding_fold", "encoding_attribute", "encoding_label"):
+            assert np.array_equal(one.arrays[name], known.arrays[name])
+    said = known.arrays["encoding_projected"]
+    assert found[1].arrays["encoding_projected"] == pytest.approx(said, abs=1e-4)
+    assert found[0].arrays["encoding_projected"] == pytest.approx(said - said[:, :1], abs=1e-3), (
+        "class 0 has the logit 0"
+    )
+
+
+def test_the_last_layer_is_found_by_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)) + 10, np.full((60, 1), 3.0)], axis=1)
+    points = np.concatenate([points, points[:, :1]], axis=1)  # a feature that is constant, and one that is there twice
+    logits = points @ rng.normal(size=(7, 3)) + rng.normal(size=3)
+    weight, bias = linear_head(points, logits + rng.normal(size=(60, 1))) or pytest.fail("none was found")
+    expected = LinearRegression().fit(points, logits - logits[:, :1])
+    assert points @ weight.T + bias == pytest.approx(expected.predict(points), abs=1e-6)
+    assert linear_head(points, np.square(logits)) is None
+    assert linear_head(points[:10], logits[:10]) is None, (
+        "six features and ten examples: anything could be made of them"
+    )
+
+
+@pytest.mark.parametrize("patients", [200, 5])
+def test_what_needs_the_last_layer_has_a_reason_where_it_is_not_known(patients: int) -> None:
+    noise = 0 if patients > 5 else 14
+    asked = bare(two_class([1.0, 0.8] + [0.0] * noise), drawn(23, patients=patients, slices=4, noise=noise))
+    if patients > 5:  # a last layer that is curved
+        curved = dataclasses.replace(asked.predictions, logits=asked.predictions.logits ** np.float32(3))
+        asked = dataclasses.replace(asked, predictions=curved)
+    found = of_bare(asked)
+    undefined = Encoding().details(found)["undefined"]
+    of_change = {"worst_group_without_attribute", "projection_effect", "projection_effect_micro"}
+    assert undefined.keys() >= of_change and all("last layer is not known" in undefined[name] for name in of_change)
+    if patients > 5:
+        assert undefined.keys() == of_change
+        assert findings(found).verdict == "unknown" and "last layer is not known" in findings(found).sentence
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    asked = bare(two_class([1.0, 0.8]), drawn(24, patients=20))
+    for points, message in (
+        (asked.features.points[1:], r"Expected features of shape \(40, width\)"),
+        (np.full_like(asked.features.points, np.nan), "Expected finite features"),
+    ):
+        with pytest.raises(SpurbenchError, match=message):
+            Encoding().collect(dataclasses.replace(asked, features=Features(points)))
+    with pytest.raises(SpurbenchError, match="Expected a model to look into"):
+        Encoding().collect(Subject(asked.predictions))
