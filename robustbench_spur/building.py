@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import filecmp
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from robustbench_spur.board import Source, score_board
+from robustbench_spur.manifest import load_manifest
 from robustbench_spur.page import write_site
-from robustbench_spur.published import Published
+from robustbench_spur.published import Published, Submitted, read_attested
 from robustbench_spur.registry import Registry
+from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import Store, replacing
+from robustbench_spur.submission.entry import load_entry
 from robustbench_spur.tablecsv import csv_text
 from robustbench_spur.tables import markdown
 
@@ -19,18 +24,28 @@ PICTURES = "pictures"
 """Folder of example images, which are made once, since pixels may differ by a grey level between machines."""
 
 
-def build(published: Published, scores: Store | None = None, target: Path | None = None) -> list[Path]:
+SEVERAL = 8
+"""Entries from which processes are started to score them side by side."""
+
+
+def build(
+    published: Published, scores: Store | None = None, target: Path | None = None, processes: int | None = None
+) -> list[Path]:
     """Write all generated files of a board.
 
     Args:
         published: the board.
         scores: where resampled values are kept.
         target: folder that they are written into; the board's own where None.
+        processes: that score entries side by side; as many as there are processors where None.
 
     Returns:
         The files.
     """
     folder = target or published.folder
+    if scores is not None and len(published.entries) >= SEVERAL:
+        work = partial(score_entry, board=published.manifest.board, scores=scores.root)
+        side_by_side(work, [one.folder for one in published.entries], processes=processes)
     board = published.board(scores)
     written = []
     for name, text in (("board.csv", csv_text(board)), ("BOARD.md", _head(published) + markdown(board))):
@@ -39,6 +54,13 @@ def build(published: Published, scores: Store | None = None, target: Path | None
             temporary.chmod(0o644)
         written.append(folder / name)
     return [*written, *write_site(board, folder, Registry(), published.folder / PICTURES)]
+
+
+def score_entry(folder: Path, board: str, scores: Path) -> None:
+    """Keep the resampled values of an entry that the table is made of; nothing is computed where they are there."""
+    manifest, entry = load_manifest(board), load_entry(folder)
+    one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
+    score_board([Source(one.records, one.arrays, one.standing)], manifest, Store(scores))
 
 
 def _head(published: Published) -> str:

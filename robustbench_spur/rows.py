@@ -336,17 +336,19 @@ class Measured:
         if key not in self._seeds:
             found: list[Seed] = []
             for name, rows in self._predictions[column.partition]:
-                points, among = point(evaluator, rows), self._patients_of[column.partition]
-                needed = [metric for metric in points if self._needs(column, metric)]
+                needed, among = self._needed(column, evaluator, rows), self._patients_of[column.partition]
+                points = point(evaluator, rows, needed)
                 spread = self.scorer.replicates(evaluator, rows, name, among, needed)
                 found.append((points, spread, evaluator.support(rows)))
             self._seeds[key] = found
         return self._seeds[key]
 
-    def _needs(self, column: Column, metric: str) -> bool:
-        """Whether any column of the same evaluator and partition shows a metric."""
+    def _needed(self, column: Column, evaluator: Evaluator, rows: Predictions) -> list[str]:
+        """The metrics that columns of the same evaluator and partition show; only families have to be measured to be known."""
         kin = [c for c in self.manifest.columns if (c.evaluator, c.partition) == (column.evaluator, column.partition)]
-        return any(c.metric == metric or metric.startswith(c.family or c.lowest or "\0") for c in kin)
+        families = tuple(family for c in kin if (family := c.family or c.lowest))
+        members = [name for name in point(evaluator, rows) if name.startswith(families)] if families else []
+        return sorted({*members, *(c.metric for c in kin if c.metric)})
 
     def _mean(self, column: Column, metric: str) -> tuple[float, Floats]:
         """Mean over the seeds of a metric, and of its replicates."""

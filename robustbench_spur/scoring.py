@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,13 @@ def metric_of(evaluator: Evaluator, name: str) -> Metric:
     )
 
 
-def point(evaluator: Evaluator, predictions: Predictions) -> dict[str, float]:
-    """Every metric on the patients themselves; NaN where undefined."""
+def point(evaluator: Evaluator, predictions: Predictions, metrics: Collection[str] | None = None) -> dict[str, float]:
+    """Metrics on the patients themselves, all where None are named; NaN where undefined."""
     ones = np.ones((1, len(predictions.patients)))
-    return {name: float(values[0]) for name, values in evaluator.measure(predictions, ones).items()}
+    measured = (
+        evaluator.measure(predictions, ones) if metrics is None else evaluator.measure_only(predictions, ones, metrics)
+    )
+    return {name: float(values[0]) for name, values in measured.items()}
 
 
 def code_sha256(evaluator: Evaluator) -> str:

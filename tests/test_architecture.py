@@ -33,7 +33,8 @@ BENCH = ROOT / "conformance" / "bench.py"
 
 LAYERS = {
     "nouns": "types",
-    "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet evaluators.metric",
+    "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet sidebyside"
+    " evaluators.metric",
     "contracts": "intervals evaluators.base splits.base method task code averaging heads literals manifest record statistics"
     " evaluators.subject evaluators.finding networks phantom protocols gathered",
     "looking up": "registry stated wrapping splitref scoring coverage runtime feeding attack tuning.presets"

@@ -51,7 +51,7 @@ def test_the_tier_is_a_chip_with_its_meaning(tmp_path: Path, tier: str) -> None:
         chip = pages[name].one("table", "board").one("span", "tier")
         assert (chip.text, chip.attributes["title"]) == (tier, TIERS[tier])
         assert "ranked" in pages[name].one("td", "status").text
-        assert ("as submitted" in pages[name].one("td", "status").text) == (tier == "rescored")
+        assert ("partly blank" in pages[name].one("td", "status").text) == (tier == "rescored")
         assert TIERS[tier] in pages[name].one("dl", "tiers").text
 
 
