@@ -27,7 +27,8 @@ from robustbench_spur.published import (
     read_withdrawn,
 )
 from robustbench_spur.store import Store, file_sha256
-from robustbench_spur.submission.remarks import Remark
+from robustbench_spur.submission.entry import ENTRY
+from robustbench_spur.submission.remarks import Remark, quoted, shown
 from robustbench_spur.submission.verifier import Verdict, Verifier, known_of
 from robustbench_spur.types import SpurbenchError
 
@@ -83,7 +84,7 @@ def verify_board(
         SpurbenchError: no board of an installed version, or a commit that is not there.
     """
     manifest = _installed(folder)
-    remarks = list(_check_manifest(folder, manifest))
+    remarks = [*_check_manifest(folder, manifest), *_check_tree(folder)]
     verdicts = _verified(list(entry_folders(folder)), manifest, scores, told, processes)
     remarks += _check_places(folder, verdicts)
     remarks += _check_notes(folder, verdicts)
@@ -91,12 +92,13 @@ def verify_board(
     if against:
         changed, found = _since(folder, against)
         remarks += found
-    _hold_against_each_other(verdicts, folder, manifest, changed)
+    if not any(one.level == "fault" for one in remarks):  # notes that cannot be read among them
+        _hold_against_each_other(verdicts, folder, manifest, changed)
     sound = not any(one.level == "fault" for one in remarks) and all(one.sound for one in verdicts)
     if pages and sound:
         for name in differing(open_published(folder), scores):
             told_as, remedy = "another file than the entries give", f"Run: spurbench leaderboard build {folder}"
-            remarks.append(Remark("fault", name, told_as, "generated files that are up to date", remedy))
+            remarks.append(Remark("fault", shown(name), told_as, "generated files that are up to date", remedy))
     return BoardVerdict(folder, tuple(remarks), tuple(verdicts))
 
 
@@ -112,6 +114,20 @@ def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[Remark]:
     if here != expected:
         remedy = "A board is never edited: a change is a new board in a folder of its own."
         yield Remark("fault", MANIFEST, f"sha256 {here[:16]}", f"{expected[:16]}, that of {manifest.board}", remedy)
+
+
+def _check_tree(folder: Path) -> Iterator[Remark]:
+    """Whether nothing on the board is a link, and the folders of entries hold nothing but folders of entries."""
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder).parts
+        for name in sorted((*folders, *files)):
+            path = Path(place, name)
+            told = shown(path.relative_to(folder).as_posix())
+            if path.is_symlink():
+                yield Remark("fault", told, "a symbolic link", "plain files", "Put the file itself in its place.")
+            elif inside[:1] == (ENTRIES,) and len(inside) < 3 and (name in files or name.startswith(".")):
+                remedy = "Remove it: what belongs to an entry lies in the entry's folder."
+                yield Remark("fault", told, "a stray file among the entries", "folders of entries alone", remedy)
 
 
 def _verified(
@@ -154,7 +170,7 @@ def _check_places(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]
         place = verdict.folder.relative_to(folder).as_posix()
         expected = f"{ENTRIES}/{verdict.entry.method.name}/{verdict.entry.id}"
         if place != expected:
-            yield Remark("fault", place, "an entry in this folder", expected, "Move it: its name is its hash.")
+            yield Remark("fault", shown(place), "an entry in this folder", expected, "Move it: its name is its hash.")
 
 
 def _check_notes(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
@@ -163,38 +179,46 @@ def _check_notes(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
     try:
         for name in read_withdrawn(folder):
             if name not in cells:
-                yield Remark("fault", WITHDRAWN, f"entry {name}", "entries that are there", "Entries stay: restore it.")
+                told = f"entry {quoted(name)}"
+                yield Remark("fault", WITHDRAWN, told, "entries that are there", "Entries stay: restore it.")
         for path in sorted((folder / ATTESTED).glob("*.json")):
             own = cells.get(path.stem)
             stated = {(one.split, one.seed) for one in read_attested(folder, path.stem)}
             if own is None or not stated <= own:
-                file = path.relative_to(folder).as_posix()
+                file = shown(path.relative_to(folder).as_posix())
                 yield Remark("fault", file, "cells that no entry has", "cells of an entry that is there", "Remove it.")
     except SpurbenchError as error:
-        yield Remark("fault", "", str(error), "notes of the maintainers", "Mend the file.")
+        yield Remark(
+            "fault",
+            "",
+            f"notes that cannot be read ({shown(str(error))})",
+            "notes of the maintainers",
+            "Mend the file.",
+        )
 
 
 def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest: Manifest, changed: set[str]) -> None:
-    """Flag new entries whose predictions are another's, or that are too good; all are new where nothing is known."""
+    """Flag predictions that an earlier entry has as well, and new entries that are too good for what the board has.
+
+    Those that are new come last, so that the copy is flagged and not what it was copied from.
+    """
     new = [one for one in verdicts if _place(one, folder) in changed]
-    verifier = Verifier(manifest, known_of([one for one in verdicts if one not in new], verifier_direction(manifest)))
+    old = [one for one in verdicts if _place(one, folder) not in changed]
+    withdrawn = read_withdrawn(folder)
+    counting = [one for one in old if one.entry is not None and one.entry.id not in withdrawn]
+    verifier = Verifier(manifest, known_of(counting, manifest.column(manifest.rank_by).better))
     for verdict in new:
         if verdict.entry is not None:
-            verdict.remarks += verifier.held_against_others(verdict.entry, verdict)
+            verdict.remarks += verifier.too_good(verdict.entry, verdict)
     seen: dict[str, str] = {}
-    for verdict in verdicts:
+    for verdict in (*old, *new):
+        name = verdict.entry.id if verdict.entry else ""
         for key, digest in verdict.logits.items():
-            name = verdict.entry.id if verdict.entry else ""
             other = seen.setdefault(digest, name)
-            if other != name and verdict not in new:
+            if other != name:
                 said = f"the logits of entry {other} on {key[0]}, seed {key[1]}"
-                remedy = "Withdraw one, or say why they are equal."
-                verdict.remarks.append(Remark("flag", "", said, "predictions of its own", remedy))
-
-
-def verifier_direction(manifest: Manifest) -> str:
-    """Direction of the column that ranks."""
-    return manifest.column(manifest.rank_by).better
+                remedy = "Withdraw one, or say why they are equal; a person decides."
+                verdict.remarks.append(Remark("flag", ENTRY, said, "predictions of its own", remedy))
 
 
 def _place(verdict: Verdict, folder: Path) -> str:
@@ -202,13 +226,19 @@ def _place(verdict: Verdict, folder: Path) -> str:
 
 
 def _since(folder: Path, commit: str) -> tuple[set[str], list[Remark]]:
-    """Folders of entries that are new since a commit; faults where anything else of an entry changed."""
+    """Folders of entries that are new since a commit; faults where anything else of an entry changed.
+
+    Notes that changed are flagged: a pull request that brings an entry brings none, and none is taken back.
+    """
     changed, remarks = set(), []
     for status, name in _differences(folder, commit):
         parts = name.split("/")
         if name == MANIFEST:
             remedy = "A board is never edited: a change is a new board in a folder of its own."
             remarks.append(Remark("fault", name, "a manifest that was changed", f"that of {commit}", remedy))
+        if parts[0] in (ATTESTED, WITHDRAWN):
+            told, remedy = f"notes of the maintainers that changed since {commit}", "Only maintainers change them."
+            remarks.append(Remark("flag", shown(name), told, "notes as they were, beside a new entry", remedy))
         if parts[0] != ENTRIES or len(parts) < 4:
             continue
         place = "/".join(parts[:3])
@@ -217,7 +247,7 @@ def _since(folder: Path, commit: str) -> tuple[set[str], list[Remark]]:
         else:
             what = {"A": "a file that was added", "D": "a file that was removed"}.get(status, "a file that was changed")
             remedy = "An entry is withdrawn, never edited: restore it, and add a new one."
-            remarks.append(Remark("fault", name, f"{what} since {commit}", "entries as they were", remedy))
+            remarks.append(Remark("fault", shown(name), f"{what} since {commit}", "entries as they were", remedy))
     return changed, remarks
 
 

@@ -27,6 +27,7 @@ from robustbench_spur.store import Store
 from robustbench_spur.submission.archives import read_arrays
 from robustbench_spur.submission.entry import SHORT, Cell, Entry, load_entry, read_record
 from robustbench_spur.submission.remarks import FaultError
+from robustbench_spur.submission.safely import LIMITS
 from robustbench_spur.types import SpurbenchError
 
 MANIFEST, ENTRIES, ATTESTED, WITHDRAWN = "board.json", "entries", "attested", "withdrawn.json"
@@ -93,9 +94,9 @@ class Submitted:
     def standing(self, row: Row) -> Standing:
         """How far the numbers of one of its rows can be trusted."""
         done = {(str(one.identity.split["name"]), one.seed) for one in row.records if one.status == "done"}
-        of = {(one.split, one.seed): one.kind for one in self.attested}
+        of = {(one.split, one.seed) for one in self.attested}
         rescored = all(self._cells[key].predictions is not None for key in done)
-        reproduced = any(of.get(key) == "reproduced" for key in done)
+        reproduced = any((one.split, one.seed) in done for one in self.attested if one.kind == "reproduced")
         return Standing(
             entry=self.entry.id,
             team=self.entry.team,
@@ -130,8 +131,13 @@ class Published:
 def entry_folders(folder: Path) -> Iterator[Path]:
     """The folders of all entries of a board, withdrawn ones too."""
     for method in sorted((folder / ENTRIES).iterdir()) if (folder / ENTRIES).is_dir() else ():
-        if method.is_dir() and not method.name.startswith("."):
-            yield from (one for one in sorted(method.iterdir()) if one.is_dir() and not one.name.startswith("."))
+        if _is_folder(method):
+            yield from (one for one in sorted(method.iterdir()) if _is_folder(one))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder that counts: no link, which could lead out of the board, and not hidden."""
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
 
 
 def open_published(folder: Path) -> Published:
@@ -158,9 +164,12 @@ def read_withdrawn(folder: Path) -> dict[str, Withdrawal]:
     """The withdrawals of a board, by entry.
 
     Raises:
-        SpurbenchError: the file holds something else.
+        SpurbenchError: the file holds something else, or an entry twice.
     """
     found = _read(folder / WITHDRAWN, TypeAdapter(list[Withdrawal]))
+    names = [one.entry for one in found]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise SpurbenchError(f"Expected every entry once in {folder / WITHDRAWN}, found {twice!r} twice. Remove one.")
     return {one.entry: one for one in found}
 
 
@@ -176,6 +185,8 @@ def read_attested(folder: Path, entry: str) -> tuple[Attestation, ...]:
 def _read(path: Path, adapter: TypeAdapter[list[Any]]) -> list[Any]:
     if not path.is_file():
         return []
+    if path.stat().st_size > LIMITS.json_bytes:
+        raise SpurbenchError(f"Expected notes of at most {LIMITS.json_bytes} bytes, found more in {path}.")
     try:
         return adapter.validate_python(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -184,5 +195,5 @@ def _read(path: Path, adapter: TypeAdapter[list[Any]]) -> list[Any]:
         raise SpurbenchError(
             f"Expected notes of the maintainers in {path}, found in {where}: {first['msg']}."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpurbenchError(f"Expected notes of the maintainers in {path}, found no JSON: {error}.") from error

@@ -144,7 +144,7 @@ def test_a_renamed_file_is_refused(store: RecordStore, name: str) -> None:
 def test_a_newer_schema_is_refused_even_where_nothing_else_is_understood(store: RecordStore) -> None:
     path = plant(store, json.dumps({"schema_version": SCHEMA_VERSION + 1, "novelty": 1}))
     assert refused(store, path) == (
-        f"{path} has schema {SCHEMA_VERSION + 1}, this version reads up to {SCHEMA_VERSION}. Upgrade."
+        f"{path} has schema {SCHEMA_VERSION + 1}, this version reads up to {SCHEMA_VERSION}. Upgrade robustbench-spur."
     )
 
 
@@ -271,22 +271,22 @@ def add_many(root: Path, who: int, count: int) -> None:
         store.add(make_record("shared", number))
 
 
-def test_four_processes_lose_no_record_and_nobody_reads_half_of_one(tmp_path: Path, store: RecordStore) -> None:
+def test_eight_processes_lose_no_record_and_nobody_reads_half_of_one(tmp_path: Path, store: RecordStore) -> None:
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=add_many, args=(tmp_path, who, 50)) for who in range(4)]
+    workers = [context.Process(target=add_many, args=(tmp_path, who, 25)) for who in range(8)]
     for worker in workers:
         worker.start()
     while any(worker.is_alive() for worker in workers):
         for record in store:
             assert record.predictions is None or store.arrays(record)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert [worker.exitcode for worker in workers] == 8 * [0]
     found = [(record.method.name, record.seed) for record in store]
-    expected = [(f"m{who}", number) for who in range(4) for number in range(50)] + [("shared", n) for n in range(50)]
+    expected = [(f"m{who}", number) for who in range(8) for number in range(25)] + [("shared", n) for n in range(25)]
     assert sorted(found) == sorted(expected)
     for record in store:
         if record.predictions is not None:
-            assert store.arrays(record)["test/x"][0] == int(record.method.name[1:]) * 50 + record.seed
-    assert len(list(store.records.iterdir())) == 250
+            assert store.arrays(record)["test/x"][0] == int(record.method.name[1:]) * 25 + record.seed
+    assert len(list(store.records.iterdir())) == 225
     assert len(list(store.predictions.iterdir())) == 200
 
 

@@ -7,15 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustbench_spur.cli.options import add_board, add_plugins, home_of, named
+from robustbench_spur.types import SpurbenchError
 
 if TYPE_CHECKING:
+    from robustbench_spur.manifest import Manifest
     from robustbench_spur.record import Record
+    from robustbench_spur.registry import Registry
+    from robustbench_spur.submission.choosing import Arrays
     from robustbench_spur.submission.entry import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--method", required=True, metavar="NAME", help="whose cells are packed")
+    parser.add_argument("--method", metavar="NAME", help="whose cells are packed")
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="in place of --method: records wherever they are, their predictions in ../predictions",
+    )
     parser.add_argument(
         "--split", nargs="+", default=["all"], metavar="SPLIT", help="[dataset/]split[@rho] (default: all that ran)"
     )
@@ -47,17 +59,13 @@ def main(options: argparse.Namespace) -> int:
     """Pack the entry, verify it, and say what to do with it; exit code 1 where it has a fault."""
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
-    from robustbench_spur.splitref import parse_splits
     from robustbench_spur.submission.entry import slug
-    from robustbench_spur.submission.packing import About, chosen, pack, ran_on
+    from robustbench_spur.submission.packing import About, pack_records
     from robustbench_spur.submission.verifier import Verifier
 
-    home, manifest, registry = home_of(), load_manifest(options.board), Registry(tuple(options.plugin))
-    plugin = registry.find("method", options.method)
-    splits = [ref.full for text in named(options.split) for ref in parse_splits(text, registry)]
-    splits = splits or ran_on(home, manifest, plugin.name)
-    seeds = options.seed or list(manifest.seeds)
-    records = chosen(home, manifest, plugin.name, splits, seeds)
+    manifest, registry = load_manifest(options.board), Registry(tuple(options.plugin))
+    records, arrays = _records(options, manifest, registry)
+    plugin = registry.find("method", records[0].method.name)
     about = About(
         team=options.team,
         method_source=options.method_source,
@@ -66,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
         contact=options.contact,
     )
     weights = _weights if options.weights else None
-    entry = pack(records, home, manifest, plugin, about, options.out, weights)
+    entry = pack_records(records, arrays, manifest, plugin, about, options.out, weights)
     if options.weights_out is not None:
         for record in records:
             if record.status == "done":
@@ -80,6 +88,26 @@ def main(options: argparse.Namespace) -> int:
         return 1
     _steps(entry, options)
     return 0
+
+
+def _records(options: argparse.Namespace, manifest: Manifest, registry: Registry) -> tuple[list[Record], Arrays]:
+    """The records that are packed, and what gives their predictions."""
+    from robustbench_spur.record import RecordStore
+    from robustbench_spur.splitref import parse_splits
+    from robustbench_spur.submission.choosing import chosen, ran_on, read_files
+
+    if bool(options.method) == bool(options.records):
+        both = "both" if options.method else "neither"
+        raise SpurbenchError(f"Expected either --method or --records, found {both}. Give one of them.")
+    if options.records:
+        if named(options.split) or options.seed:
+            raise SpurbenchError("Expected files alone with --records, found --split or --seed. Leave them out.")
+        return read_files(options.records)
+    home, name = home_of(), registry.find("method", options.method).name
+    splits = [ref.full for text in named(options.split) for ref in parse_splits(text, registry)]
+    splits = list(dict.fromkeys(splits)) or ran_on(home, manifest, name)
+    seeds = list(dict.fromkeys(options.seed or manifest.seeds))
+    return chosen(home, manifest, name, splits, seeds), RecordStore(home.records, home.predictions).arrays
 
 
 def _weights(record: Record, path: Path) -> None:

@@ -111,7 +111,7 @@ def _entry(options: argparse.Namespace) -> int:
             differences = ", ".join(f"{name} {value:.4f}" for name, value in one.differences.items())
             print(f"{one.split}, seed {one.seed}: {one.kind}; differences {differences or 'none'}.")
     if options.attest and verdict.sound and attested:
-        print(_attest(options.folder, verdict, attested))
+        print(_attest(options.folder, verdict, attested), file=sys.stderr if options.json else sys.stdout)
     return 0 if verdict.sound else 1
 
 
@@ -170,12 +170,12 @@ def _attest(folder: Path, verdict: Verdict, attested: list[Any]) -> Path:
     from robustbench_spur.published import ATTESTED, MANIFEST, read_attested
     from robustbench_spur.submission.packing import write_json
 
-    board = folder.resolve().parents[2]
-    if not (board / MANIFEST).is_file() or verdict.entry is None:
+    board = next(iter(folder.resolve().parents[2:3]), folder)
+    if not (board / MANIFEST).is_file() or verdict.entry is None or folder.resolve().name != verdict.entry.id:
         raise SpurbenchError(
             f"Expected an entry on a board to attest, found {folder}. Give leaderboards/v1/entries/..."
         )
-    new = {(one.split, one.seed): one for one in (*read_attested(board, verdict.entry.id), *attested)}
+    new = {(one.split, one.seed, one.kind): one for one in (*read_attested(board, verdict.entry.id), *attested)}
     path = board / ATTESTED / f"{verdict.entry.id}.json"
     write_json(path, [new[key].model_dump(mode="json") for key in sorted(new)])
     return path
@@ -186,10 +186,12 @@ def tell(verdict: Verdict) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from robustbench_spur.submission.remarks import shown
+
     entry = verdict.entry
     what = f"{entry.method.name} by {entry.team}, {len(entry.cells)} cells" if entry else "no entry"
-    out = Console(highlight=False)
-    out.print(f"[bold]{escape(str(verdict.folder))}[/bold]: {escape(what)}", soft_wrap=True)
+    out = Console(highlight=False, emoji=False)
+    out.print(f"[bold]{escape(shown(str(verdict.folder)))}[/bold]: {escape(what)}", soft_wrap=True)
     _print_remarks(verdict.remarks)
     if not verdict.sound:
         out.print("[red]Rejected.[/red]")
@@ -203,7 +205,7 @@ def _print_remarks(remarks: Sequence[Remark]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    out = Console(highlight=False)
+    out = Console(highlight=False, emoji=False)
     for level, word in WORDS.items():
         own = list(dict.fromkeys(str(one) for one in remarks if one.level == level))
         for text in own[:MOST]:

@@ -68,6 +68,8 @@ class Again:
         Returns:
             What can be attested, None where there is a fault; and remarks.
         """
+        if cell.predictions is None:
+            return None, []
         if beside is not None:
             path = weights_path(beside, cell)
             if not path.is_file():
@@ -77,9 +79,12 @@ class Again:
         else:
             return None, []
         collecting = tuple(e.name for e in self.evaluators if e.collects)
+        setup = self.manifest.setup(cell.split.split("/", maxsplit=1)[0])
         ask = Ask(
             path,
             (cell.split,),
+            arch=setup.backbone if setup else None,  # the board's, whatever the file says of itself
+            image_size=setup.image_size if setup else None,
             evaluators=collecting,
             board=self.manifest.board,
             data=self.data,
@@ -89,7 +94,7 @@ class Again:
         name = path.name if beside is not None else path.relative_to(one.folder).as_posix()
         try:
             (found,) = examine(ask, self.watcher)
-        except SpurbenchError as error:
+        except (SpurbenchError, ValueError, TypeError, LookupError, RuntimeError) as error:  # a stranger's file
             expected = "weights of the board's network for the split"
             return None, [Remark("warning", name, quoted(error), expected, "Its numbers need a repeated run.")]
         again = {result.evaluator.name: result.predictions[0] for result in found.measured.findings}
@@ -109,6 +114,10 @@ class Again:
             SpurbenchError: the method's file may not run, or the method is not here in the version that ran.
         """
         name, record = one.entry.method.name, self._record(one, cell)
+        if cell.predictions is None:
+            raise SpurbenchError(
+                f"Expected a cell with predictions to compare with, found none of {cell.split}, seed {cell.seed}. Name another."
+            )
         files: tuple[Path, ...] = ()
         if one.entry.plugin is not None:
             if not trust_code:
@@ -166,12 +175,11 @@ class Again:
         remarks = []
         if kind == "weights":
             first = next(iter(again.values()), None)
-            if first is None or not np.allclose(first.logits, stated.logits, rtol=LOGITS, atol=LOGITS):
-                told = (
-                    "no logits"
-                    if first is None
-                    else f"logits that differ by {np.abs(first.logits - stated.logits).max():.3g}"
-                )
+            same = first is not None and np.array_equal(first.ids, stated.ids)
+            if first is None or not same or not np.allclose(first.logits, stated.logits, rtol=LOGITS, atol=LOGITS):
+                told = "no logits of the same examples"
+                if first is not None and same:
+                    told = f"logits that differ by {np.abs(first.logits - stated.logits).max():.3g}"
                 remedy = "Give the weights that made the predictions."
                 return None, [
                     Remark("fault", name, f"{told} on {cell.split}, seed {cell.seed}", "those of the entry", remedy)

@@ -30,6 +30,8 @@ END, END64 = b"PK\x05\x06", b"PK\x06\x07"
 END_BYTES, END64_BYTES = 22, 20
 MEMBER_BYTES = 256
 """Most bytes of a member's entry in an archive's directory."""
+MAGIC = b"\x93NUMPY\x01\x00"
+"""What an array in npy format 1.0 begins with."""
 BLOCK = 2**20
 """Bytes that are decompressed at a time."""
 WEIGHTS_HEADER = 1_000_000
@@ -75,7 +77,7 @@ def _check_end(path: Path, name: str, limits: Limits) -> None:
         last = stream.read()
     end, before = last[-END_BYTES:], last[:-END_BYTES]
     if end[:4] != END or end[-2:] != b"\0\0":
-        raise FaultError(name, "a damaged archive (no end)", "an npz file", "Pack the entry again.")
+        raise FaultError(name, f"a damaged archive ({size} bytes, no end)", "an npz file", "Pack the entry again.")
     directory = int.from_bytes(end[12:16], "little")
     if before[:4] == END64 or directory > most:
         told = "larger than 4 GB" if before[:4] == END64 else f"of {directory} bytes"
@@ -106,10 +108,9 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDAr
     """One array, whose header states as many bytes as the archive does."""
     with archive.open(member) as stream:
         start = stream.read(10)
-        if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00",):
-            raise FaultError(
-                name, f"{member.filename} with another header", "arrays in npy format 1.0", "Pack it again."
-            )
+        if start[:8] != MAGIC:
+            told = f"{member.filename} that begins with {start[:8]!r}"
+            raise FaultError(name, told, "arrays in npy format 1.0", "Pack the entry again.")
         length = int.from_bytes(start[8:10], "little")
         if length > HEADER:
             raise FaultError(
@@ -140,7 +141,8 @@ def _header(text: bytes, member: str, name: str) -> tuple[np.dtype[Any], tuple[i
             stated, shape, fortran = about["descr"], about["shape"], about["fortran_order"]
             dtype = np.dtype(stated)
     except Exception as error:  # whatever a stranger writes in there
-        raise FaultError(name, f"a header that cannot be read in {member}", "an npy header", remedy) from error
+        told = f"a header that cannot be read in {member}, {quoted(text.decode('latin-1'), 40)}"
+        raise FaultError(name, told, "an npy header", remedy) from error
     plain = isinstance(stated, str) and dtype.kind in KINDS and dtype.itemsize > 0
     if not plain or dtype.hasobject or dtype.names or dtype.subdtype:
         raise FaultError(name, f"{member} of type {quoted(stated)}", "numbers or texts, never objects", remedy)
@@ -164,7 +166,7 @@ def check_weights(path: Path, name: str) -> None:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(size - 8, WEIGHTS_HEADER):
-            raise FaultError(name, "no header of tensors at its beginning", expected, remedy)
+            raise FaultError(name, f"no header of tensors in its {size} bytes", expected, remedy)
         header = parse_json(stream.read(length), f"the header of {name}")
     ends = [0]
     for about in (one for key, one in header.items() if key != "__metadata__"):

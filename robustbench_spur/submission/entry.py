@@ -164,9 +164,8 @@ def load_entry(folder: Path, limits: Limits = LIMITS) -> Entry:
     """
     path = folder / ENTRY
     if path.is_symlink() or not path.is_file():
-        raise FaultError(
-            ENTRY, "no such file", "an entry as spurbench submit packs it", "Give the folder that it made."
-        )
+        told = "a folder" if path.is_dir() else "no such file"
+        raise FaultError(ENTRY, told, "an entry as spurbench submit packs it", "Give the folder that it made.")
     content = read_json(path, ENTRY, limits)
     _check_schema(content.get("entry_schema", 1), ENTRY, ENTRY_SCHEMA)
     cells = content.get("cells")
@@ -193,9 +192,17 @@ def fault_of(name: str, error: ValidationError) -> FaultError:
     where = where if where.isprintable() and len(where) <= 120 else quoted(where, 120)  # keys are a stranger's too
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     found = f"nothing in {where}" if first["type"] == "missing" else f"{quoted(first['input'], 80)} in {where}"
-    expected = first["msg"].removeprefix("Value error, ").rstrip(".")
-    expected = "a value" if first["type"] == "missing" else f"that it {expected[0].lower()}{expected[1:]}"
-    return FaultError(name, f"{found}{more}", expected.removeprefix("that it input "), "Pack the entry again.")
+    expected = first["msg"].rstrip(".")
+    if first["type"] == "missing":
+        expected = "a value"
+    elif expected.startswith("Input should be "):
+        expected = expected.removeprefix("Input should be ")
+    else:
+        expected = expected.removeprefix("Value error, ")
+        expected = (
+            f"that it {expected}" if expected.startswith("should") else f"that {expected[0].lower()}{expected[1:]}"
+        )
+    return FaultError(name, f"{found}{more}", expected, "Pack the entry again.")
 
 
 def read_record(path: Path, name: str, limits: Limits = LIMITS) -> Record:

@@ -78,7 +78,9 @@ def _classes(path: Path, name: str) -> list[dict[str, Any]]:
 
 def _literals(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
     for line in node.body:
-        targets = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+        targets = (
+            line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+        )
         value = getattr(line, "value", None)
         for target in targets:
             if isinstance(target, ast.Name) and target.id in STATED and value is not None:

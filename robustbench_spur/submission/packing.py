@@ -6,18 +6,21 @@ import datetime
 import importlib.metadata
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest, manifest_sha256
 from robustbench_spur.record import ROWS, Record, RecordStore
 from robustbench_spur.registry import Plugin, Registry
-from robustbench_spur.rows import newest
 from robustbench_spur.scoring import load_evaluators
 from robustbench_spur.store import file_sha256, write_arrays
+from robustbench_spur.submission.choosing import Arrays
 from robustbench_spur.submission.entry import (
     ENTRY,
     PLUGIN,
@@ -28,6 +31,7 @@ from robustbench_spur.submission.entry import (
     EntryMethod,
     File,
     excerpt,
+    fault_of,
     slug,
 )
 from robustbench_spur.submission.predictionchecks import partitions_of
@@ -59,48 +63,6 @@ Weights = Callable[[Record, Path], None]
 """Writes the weights of a record's model to a file."""
 
 
-def chosen(home: Home, manifest: Manifest, method: str, splits: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """The records of a home that an entry is made of: the newest by the board's rules, of each split and seed.
-
-    Raises:
-        SpurbenchError: there is none for a split and seed, or they are of several configurations.
-    """
-    records = [r for r in RecordStore(home.records, home.predictions) if r.method.name == method]
-    own = [r for r in records if r.board == manifest.board and r.board_status == manifest.status and not r.off_board]
-    found: dict[tuple[str, int], Record] = {}
-    for row in newest(own, manifest).values():
-        for record in row:
-            key = str(record.identity.split["name"]), record.seed
-            if key not in found or found[key].finished < record.finished:
-                found[key] = record
-    wanted = [(split, seed) for split in splits for seed in seeds]
-    missing = [f"{split}, seed {seed}" for split, seed in wanted if (split, seed) not in found]
-    if missing:
-        names = " ".join(dict.fromkeys(split for split, seed in wanted if (split, seed) not in found))
-        raise SpurbenchError(
-            f"Expected finished cells of {method} with the board's settings, found none on {'; '.join(missing[:4])}"
-            f"{f' and {len(missing) - 4} more' if len(missing) > 4 else ''}."
-            f" Run: spurbench run --method {method} --split {names} --seed {' '.join(map(str, seeds))}"
-        )
-    return [found[key] for key in wanted]
-
-
-def ran_on(home: Home, manifest: Manifest, method: str) -> list[str]:
-    """The board's splits on which a method has finished cells with the board's settings, in the board's order.
-
-    Raises:
-        SpurbenchError: on none.
-    """
-    records = RecordStore(home.records, home.predictions)
-    names = {str(r.identity.split["name"]) for r in records if r.method.name == method and not r.off_board}
-    found = [pin.name for pin in manifest.splits if pin.name in names]
-    if not found:
-        raise SpurbenchError(
-            f"Expected finished cells of {method} with the board's settings, found none. Run: spurbench run --method {method}"
-        )
-    return found
-
-
 def pack(
     records: Sequence[Record],
     home: Home,
@@ -124,39 +86,94 @@ def pack(
     Raises:
         SpurbenchError: the folder is not empty, the records are of several versions, or the method's file is another now.
     """
+    return pack_records(
+        records, RecordStore(home.records, home.predictions).arrays, manifest, plugin, about, folder, weights
+    )
+
+
+def pack_records(
+    records: Sequence[Record],
+    arrays: Arrays,
+    manifest: Manifest,
+    plugin: Plugin,
+    about: About,
+    folder: Path,
+    weights: Weights | None = None,
+) -> Entry:
+    """Write an entry into an empty folder, of records that may be from anywhere; see :func:`pack`.
+
+    Args:
+        records: of one method and version.
+        arrays: gives the predictions of a record.
+        manifest: of the board.
+        plugin: of the method.
+        about: what the team says.
+        folder: made; must not exist, or be empty. It appears as a whole or not at all.
+        weights: writes the weights of a record; None leaves them out.
+
+    Raises:
+        SpurbenchError: as :func:`pack`.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpurbenchError(
             f"Expected an empty folder or none at {folder}, found something there. Name another with --out."
         )
-    first = records[0]
-    for record in records:
-        if (record.method.version, record.method.sha256) != (first.method.version, first.method.sha256):
-            raise SpurbenchError(
-                f"Expected one version of {first.method.name}, found v{first.method.version} and v{record.method.version}"
-                f" (files {first.method.sha256[:12]} and {record.method.sha256[:12]}). Run the older cells again."
-            )
-    source = _source(first, plugin, folder)
-    store = RecordStore(home.records, home.predictions)
-    cells = [_cell(record, store, manifest, folder, weights) for record in records]
-    entry = Entry(
-        board=manifest.board,
-        manifest_sha256=manifest_sha256(manifest.board),
-        method=EntryMethod(
-            name=first.method.name, version=first.method.version, sha256=first.method.sha256, origin=first.method.origin
-        ),
-        track=first.track,
-        team=about.team,
-        contact=about.contact,
-        method_source=about.method_source,
-        training_data=about.training_data,
-        deviations=about.deviations,
-        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        package=importlib.metadata.version("robustbench-spur"),
-        cells=tuple(cells),
-        plugin=source,
-    )
-    write_json(folder / ENTRY, entry.model_dump(mode="json"))
+    _check_one_method(records)
+    _stated(records[0], manifest, about, (_NO_CELL,), None)  # what the team says is refused before anything is written
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        made = Path(place) / "entry"
+        source = _source(records[0], plugin, made)
+        cells = tuple(_cell(record, arrays, manifest, made, weights) for record in records)
+        entry = _stated(records[0], manifest, about, cells, source)
+        write_json(made / ENTRY, entry.model_dump(mode="json"))
+        if folder.exists():
+            folder.rmdir()
+        made.rename(folder)
     return entry
+
+
+def _check_one_method(records: Sequence[Record]) -> None:
+    if not records:
+        raise SpurbenchError("Expected finished cells to pack, found none. Run: spurbench run")
+    first = records[0].method
+    for own in (record.method for record in records):
+        if own.name != first.name:
+            raise SpurbenchError(
+                f"Expected records of one method, found {first.name} and {own.name}. Submit each as an entry of its own."
+            )
+        if (own.version, own.sha256) != (first.version, first.sha256):
+            raise SpurbenchError(
+                f"Expected one version of {first.name}, found v{first.version} and v{own.version}"
+                f" (files {first.sha256[:12]} and {own.sha256[:12]}). Run the older cells again."
+            )
+
+
+_NO_CELL = Cell(split="", seed=0, record=File(file="none", sha256="0" * 64, bytes=0))
+
+
+def _stated(first: Record, manifest: Manifest, about: About, cells: tuple[Cell, ...], source: File | None) -> Entry:
+    """What the entry states of itself."""
+    part = first.method
+    try:
+        return Entry(
+            board=manifest.board,
+            manifest_sha256=manifest_sha256(manifest.board),
+            method=EntryMethod(name=part.name, version=part.version, sha256=part.sha256, origin=part.origin),
+            track=first.track,
+            team=about.team,
+            contact=about.contact,
+            method_source=about.method_source,
+            training_data=about.training_data,
+            deviations=about.deviations,
+            created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            package=importlib.metadata.version("robustbench-spur"),
+            cells=cells,
+            plugin=source,
+        )
+    except ValidationError as error:
+        remark = fault_of("", error).remark
+        raise SpurbenchError(f"Expected {remark.expected} of the entry, found {remark.found}. Correct it.") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -192,7 +209,7 @@ def _source(record: Record, plugin: Plugin, folder: Path) -> File | None:
     return _file(target, folder)
 
 
-def _cell(record: Record, store: RecordStore, manifest: Manifest, folder: Path, weights: Weights | None) -> Cell:
+def _cell(record: Record, arrays: Arrays, manifest: Manifest, folder: Path, weights: Weights | None) -> Cell:
     """Write a cell's record and predictions."""
     split = str(record.identity.split["name"])
     place = folder / RECORDS / slug(split)
@@ -201,7 +218,7 @@ def _cell(record: Record, store: RecordStore, manifest: Manifest, folder: Path, 
     evaluators = tuple(pin.name for pin in manifest.evaluators)
     if record.status == "done" and record.predictions is not None:
         target = place / f"seed{record.seed}.npz"
-        write_arrays(target, _kept(store.arrays(record), partitions, manifest))
+        write_arrays(target, _kept(arrays(record), partitions, manifest))
         predictions = _file(target, folder)
         if weights is not None:
             path = folder / WEIGHTS / slug(split) / f"seed{record.seed}.safetensors"

@@ -104,7 +104,8 @@ def _check_rows(arrays: Arrays, partition: str, pin: SplitPin, name: str) -> Non
     expected = pin.partitions[partition]
     if len(np.unique(ids)) != len(ids):
         values, counts = np.unique(ids, return_counts=True)
-        raise FaultError(name, f"{quoted(values[counts > 1][0])} more than once in {partition}", "every id once", PACK)
+        told = f"{np.count_nonzero(counts > 1)} ids more than once in {partition}, the first {quoted(values[counts > 1][0])}"
+        raise FaultError(name, told, "every id once", PACK)
     number = sum(one["examples"] for one in expected.groups.values())
     if len(ids) != number:
         raise FaultError(name, f"{len(ids)} rows of {partition}", f"{number}, as the board's table has", PACK)
@@ -187,7 +188,9 @@ def _check_evaluator(
     for metric, value in own.items():
         said = metrics[metric]
         if not isinstance(said, dict) or not said.keys() <= {"value", "low", "high", "reason"}:
-            yield Remark("fault", name, f"{quoted(said, 80)} as {metric} of {place}", "value, low, high and reason", PACK)
+            yield Remark(
+                "fault", name, f"{quoted(said, 80)} as {metric} of {place}", "value, low, high and reason", PACK
+            )
             return
         if not close(said.get("value"), value, tolerance):
             found = f"{quoted(said.get('value'), 80)} as {metric} of {place}"
@@ -196,7 +199,9 @@ def _check_evaluator(
         if fault := _no_interval(said):
             yield Remark("fault", name, f"{fault} as interval of {metric} of {place}", "low <= high, or neither", PACK)
             return
-    if where := unlike(details, again, tolerance):
+    if not details and again:
+        yield Remark("fault", name, f"no details of {place}", "those that its predictions give", PACK)
+    elif where := unlike(details, again, tolerance):
         yield Remark(
             "fault", name, f"details of {place} that differ in {quoted(where)}", "those that its predictions give", PACK
         )
@@ -209,8 +214,8 @@ def _no_interval(stated: Mapping[str, Any]) -> str:
         return f"the reason {quoted(reason, 80)}"
     if low is None and high is None:
         return ""
-    if isinstance(low, int | float) and isinstance(high, int | float) and low <= high:
-        return ""
+    if isinstance(low, int | float) and isinstance(high, int | float) and bool not in (type(low), type(high)):
+        return "" if low <= high else quoted([low, high], 80)
     return quoted([low, high], 80)
 
 

@@ -65,3 +65,12 @@ def quoted(text: object, longest: int = LONGEST) -> str:
     """
     whole = str(text)
     return repr(whole if len(whole) <= longest else f"{whole[:longest]}…")
+
+
+def shown(name: str) -> str:
+    r"""The name of a file for a terminal: as it is where it can be printed, else quoted.
+
+    >>> shown("entries/mine"), shown("a\nb")
+    ('entries/mine', "'a\\nb'")
+    """
+    return name if name.isprintable() else quoted(name)

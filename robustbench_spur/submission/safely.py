@@ -20,6 +20,8 @@ from robustbench_spur.submission.remarks import FaultError, quoted
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 """A name of a file or a folder that every system can hold, and no shell or page misreads."""
+VALUES = 100_000
+"""Most values of JSON, keys among them: a record has some ten thousand, and each takes a hundred times its bytes."""
 DEPTH = 32
 """Most levels of JSON: beyond some hundred, reading and writing it end in an error of the interpreter."""
 WHOLE = 2**63
@@ -46,7 +48,7 @@ class Limits:
     depth: int = 4
     file_bytes: int = 2_000_000_000
     total_bytes: int = 20_000_000_000
-    json_bytes: int = 8_000_000
+    json_bytes: int = 2_000_000
     arrays: int = 200
     unpacked_bytes: int = 1_000_000_000
 
@@ -175,7 +177,13 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
 def _check_values(content: dict[str, Any], name: str) -> None:
     """Refuse values that are JSON by its grammar, and yet not what every program reads alike."""
     level: list[Any] = [content]
+    count = 0
     for _ in range(DEPTH):
+        count += len(level)
+        if count > VALUES:
+            raise FaultError(
+                name, f"JSON of {count} values or more", f"at most {VALUES}", "Remove what does not belong."
+            )
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):

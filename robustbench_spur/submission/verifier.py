@@ -24,7 +24,7 @@ from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, re
 from robustbench_spur.submission.methodchecks import check_method, check_settings
 from robustbench_spur.submission.predictionchecks import check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
-from robustbench_spur.submission.remarks import FaultError, Remark, quoted
+from robustbench_spur.submission.remarks import FaultError, Remark, quoted, shown
 from robustbench_spur.submission.safely import LIMITS, Limits, check_file, listed
 
 
@@ -73,7 +73,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "folder": str(self.folder),
+            "folder": shown(str(self.folder)),
             "entry": self.entry.id if self.entry else None,
             "method": self.entry.method.name if self.entry else None,
             "team": self.entry.team if self.entry else None,
@@ -169,11 +169,10 @@ class Verifier:
         path = check_file(folder, cell.record.file, cell.record.sha256, cell.record.bytes)
         record = read_record(path, cell.record.file, self.limits)
         stated, file = record.predictions, cell.predictions
-        if (stated is None) != (file is None) or (
-            stated and file and (stated.file, stated.sha256) != (Path(file.file).name, file.sha256)
-        ):
-            remedy = "Pack the entry again."
-            raise FaultError(cell.record.file, "another file of predictions", "the one that the entry lists", remedy)
+        found = f"predictions {quoted(stated.file)} ({quoted(stated.sha256[:12])})" if stated else "no predictions"
+        listed = f"predictions {Path(file.file).name!r} ({file.sha256[:12]!r})" if file else "no predictions"
+        if found != listed or (stated and file and stated.sha256 != file.sha256):
+            raise FaultError(cell.record.file, found, f"{listed}, as the entry lists", "Pack the entry again.")
         return record
 
     def _predictions(self, cell: Cell, record: Record, folder: Path) -> dict[str, Predictions]:
@@ -208,12 +207,8 @@ class Verifier:
                     f"seeds {', '.join(map(str, self.manifest.seeds))}",
                     f"Without seed {min(missing)} the row is shown, unranked.",
                 )
-        yield from self.held_against_others(entry, verdict)
-
-    def held_against_others(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
-        """Copies, and results that are too good, by what is known of other entries."""
         yield from self._copies(verdict)
-        yield from self._too_good(entry, verdict)
+        yield from self.too_good(entry, verdict)
 
     def _copies(self, verdict: Verdict) -> Iterator[Remark]:
         """Predictions that are another cell's."""
@@ -229,7 +224,7 @@ class Verifier:
                 yield Remark("flag", ENTRY, told, "a run per cell", "Say why they are equal; a person decides.")
             own.setdefault(digest, key)
 
-    def _too_good(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
+    def too_good(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """A ranking value far above the best that is known on the split and track."""
         margin = self.manifest.tolerances.get("suspiciously_good")
         sign = 1 if self.ranking.better == "higher" else -1
@@ -256,7 +251,10 @@ def logits_hash(rows: Predictions) -> str:
 
 def _unforeseen(name: str, error: Exception) -> Remark:
     """A fault that no check has words for."""
-    told, remedy = f"{type(error).__name__}: {quoted(error)}", "Tell the maintainers: a check should have said what it is."
+    told, remedy = (
+        f"{type(error).__name__}: {quoted(error)}",
+        "Tell the maintainers: a check should have said what it is.",
+    )
     return Remark("fault", name, told, "an entry that can be verified", remedy)
 
 
