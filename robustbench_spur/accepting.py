@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustbench_spur.board import Source, score_board
-from robustbench_spur.building import differing
+from robustbench_spur.building import differing, score_entry
 from robustbench_spur.manifest import Manifest, load_manifest, manifest_sha256
 from robustbench_spur.published import (
     ATTESTED,
     ENTRIES,
     MANIFEST,
     WITHDRAWN,
-    Submitted,
     entry_folders,
     open_published,
     read_attested,
     read_withdrawn,
 )
+from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import Store, file_sha256
 from robustbench_spur.submission.entry import ENTRY
 from robustbench_spur.submission.remarks import Remark, quoted, shown
@@ -134,22 +131,8 @@ def _verified(
     folders: Sequence[Path], manifest: Manifest, scores: Store | None, told: Told | None, processes: int | None
 ) -> list[Verdict]:
     """The verdicts, in the order of the folders, made side by side."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(processes or there, max(1, len(folders)))
     work = partial(_verify_one, board=manifest.board, scores=scores.root if scores else None)
-    found = []
-    if workers == 1:
-        for folder in folders:
-            found.append(work(folder))
-            if told:
-                told(len(found), len(folders))
-        return found
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for verdict in pool.map(work, folders):
-            found.append(verdict)
-            if told:
-                told(len(found), len(folders))
-    return found
+    return side_by_side(work, folders, told, processes)
 
 
 def _verify_one(folder: Path, board: str, scores: Path | None) -> Verdict:
@@ -157,8 +140,7 @@ def _verify_one(folder: Path, board: str, scores: Path | None) -> Verdict:
     manifest = load_manifest(board)
     verdict = Verifier(manifest).verify(folder)
     if scores is not None and verdict.sound and verdict.entry is not None:
-        one = Submitted(folder, verdict.entry, read_attested(folder.parents[2], verdict.entry.id))
-        score_board([Source(one.records, one.arrays, one.standing)], manifest, Store(scores))
+        score_entry(folder, board, scores)
     return verdict
 
 

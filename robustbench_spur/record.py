@@ -208,7 +208,7 @@ class Record(Part):
         if type(schema) is int:
             if schema > SCHEMA_VERSION:
                 raise NewerSchemaError(f"schema {schema}, this version reads up to {SCHEMA_VERSION}")
-            for older in range(schema, SCHEMA_VERSION):
+            for older in range(max(schema, 0), SCHEMA_VERSION):
                 if older in MIGRATIONS:
                     content = MIGRATIONS[older](content) | {"schema_version": older + 1}
         return cls.model_validate(content)

@@ -38,7 +38,11 @@ def credit_of(row: Row) -> Credit | None:
     if known in (Standing(), Standing(tier="")):
         return None
     source = web_address(known.source)
-    note = "" if known.collected else "What evaluators take from the model itself is left out until it has been computed again."
+    note = (
+        ""
+        if known.collected
+        else "What evaluators take from the model itself is left out until it has been computed again."
+    )
     return Credit(
         tier=known.tier,
         meaning=TIERS.get(known.tier, ""),

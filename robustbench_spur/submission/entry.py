@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -226,22 +227,22 @@ def read_record(path: Path, name: str, limits: Limits = LIMITS) -> Record:
 
 
 def excerpt(
-    record: Record, predictions: File | None, partitions: tuple[str, ...], evaluators: tuple[str, ...]
+    record: Record, predictions: File | None, measured: Collection[tuple[str, str]], evaluators: Collection[str]
 ) -> Record:
     """A record with what the board's columns are of, and its predictions under their name in the entry.
 
     Args:
         record: of a home.
         predictions: file of the entry; None where it has none.
-        partitions: that are kept.
-        evaluators: that are kept.
+        measured: whose numbers are kept, as (partition, evaluator).
+        evaluators: of the board.
     """
 
     def kept(by: Any) -> dict[str, Any]:
         return {
-            partition: {name: found for name, found in inside.items() if name in evaluators}
+            partition: {name: found for name, found in inside.items() if (partition, name) in measured}
             for partition, inside in by.items()
-            if partition in partitions
+            if any(one == partition for one, _ in measured)
         }
 
     file = {"file": Path(predictions.file).name, "sha256": predictions.sha256} if predictions else None

@@ -34,7 +34,7 @@ from robustbench_spur.submission.entry import (
     fault_of,
     slug,
 )
-from robustbench_spur.submission.predictionchecks import partitions_of
+from robustbench_spur.submission.predictionchecks import measured_by, partitions_of
 from robustbench_spur.types import SpurbenchError
 
 BUILT_IN = "built-in"
@@ -226,7 +226,7 @@ def _cell(record: Record, arrays: Arrays, manifest: Manifest, folder: Path, weig
             weights(record, path)
             given = _file(path, folder)
     target = place / f"seed{record.seed}.json"
-    write_json(target, excerpt(record, predictions, partitions, evaluators).model_dump(mode="json"))
+    write_json(target, excerpt(record, predictions, measured_by(manifest), evaluators).model_dump(mode="json"))
     return Cell(split=split, seed=record.seed, record=_file(target, folder), predictions=predictions, weights=given)
 
 

@@ -25,6 +25,11 @@ REASON = 500
 """Most characters of why a number is missing."""
 
 
+def measured_by(manifest: Manifest) -> set[tuple[str, str]]:
+    """What a board's columns are of, as (partition, evaluator): the rest of a record is not on the board."""
+    return {(column.partition, column.evaluator) for column in manifest.columns}
+
+
 def partitions_of(manifest: Manifest) -> tuple[str, ...]:
     """The partitions that a board's columns are of."""
     return tuple(dict.fromkeys(column.partition for column in manifest.columns))
@@ -136,7 +141,7 @@ def _check_own(rows: Predictions, counts: Mapping[str, Mapping[str, int]]) -> No
 
 
 def check_metrics(
-    record: Record, predictions: Mapping[str, Predictions], evaluators: list[Evaluator], tolerance: float, name: str
+    record: Record, predictions: Mapping[str, Predictions], evaluators: list[Evaluator], manifest: Manifest, name: str
 ) -> Iterator[Remark]:
     """What a record states otherwise than its predictions give.
 
@@ -144,13 +149,14 @@ def check_metrics(
         record: that states.
         predictions: by partition.
         evaluators: of the board.
-        tolerance: greatest difference of a number.
+        manifest: of the board.
         name: of the record's file, for messages.
     """
+    wanted, tolerance = measured_by(manifest), manifest.tolerances["metric"]
     stated = {(p, e) for by in (record.metrics, record.details) for p, inside in by.items() for e in inside}
     measured = set()
     for partition, rows in predictions.items():
-        for evaluator in (one for one in evaluators if partition in one.partitions):
+        for evaluator in (one for one in evaluators if (partition, one.name) in wanted):
             measured.add((partition, evaluator.name))
             yield from _check_evaluator(record, partition, rows, evaluator, tolerance, name)
     for partition, evaluator_name in sorted(stated - measured):

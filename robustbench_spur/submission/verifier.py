@@ -154,8 +154,7 @@ class Verifier:
             if any(one.level == "fault" for one in found):
                 return found  # of another split or board: there is nothing to hold its predictions against
             predictions = self._predictions(cell, record, folder)
-            tolerance = self.manifest.tolerances["metric"]
-            found += check_metrics(record, predictions, self.evaluators, tolerance, cell.record.file)
+            found += check_metrics(record, predictions, self.evaluators, self.manifest, cell.record.file)
             if not any(one.level == "fault" for one in found):
                 self._note(cell, predictions, verdict)
                 verdict.cells += 1
