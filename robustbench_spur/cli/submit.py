@@ -33,12 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", nargs="+", type=int, default=[], metavar="N", help="(default: the board's)")
     parser.add_argument("--team", required=True, metavar="NAME", help="who submits; it is published")
-    parser.add_argument("--method-source", required=True, metavar="URL", help="where the method's source can be read")
+    parser.add_argument(
+        "--method-source",
+        default="",
+        metavar="URL",
+        help="where the method's source can be read; needed of a method that is not one of the project's own",
+    )
     parser.add_argument(
         "--training-data",
-        default="the split's training partition",
+        default="",
         metavar="TEXT",
-        help="everything that was trained on, pretraining too (default: %(default)s)",
+        help="everything that was trained on, pretraining too (default: the split's partitions that the records name)",
     )
     parser.add_argument(
         "--deviations", default="none known", metavar="TEXT", help="from the method's paper (default: %(default)s)"

@@ -19,6 +19,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from robustbench_spur.record import SCHEMA_VERSION, Part, Record
+from robustbench_spur.registry import BUILT_IN
 from robustbench_spur.store import content_hash
 from robustbench_spur.submission.remarks import FaultError, quoted
 from robustbench_spur.submission.safely import LIMITS, Limits, read_json
@@ -88,7 +89,9 @@ class Entry(Part):
     track: str = Field(max_length=SHORT)
     team: str = Field(min_length=1, max_length=SHORT)
     contact: str = Field(default="", max_length=SHORT, description="an address for questions; it is published")
-    method_source: str = Field(max_length=SHORT, description="address where the method's source can be read")
+    method_source: str = Field(
+        default="", max_length=SHORT, description="address of the method's source; empty for one of the project's own"
+    )
     training_data: str = Field(min_length=1, max_length=LONG, description="everything that was trained on")
     deviations: str = Field(min_length=1, max_length=LONG, description="from the method's paper; 'none known'")
     created: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="day")
@@ -105,7 +108,7 @@ class Entry(Part):
     @field_validator("method_source")
     @classmethod
     def _is_an_address(cls, text: str) -> str:
-        if not re.fullmatch(r"https?://[^\s\"'<>\\]+", text) or not text.isprintable():
+        if text and (not re.fullmatch(r"https?://[^\s\"'<>\\]+", text) or not text.isprintable()):
             raise ValueError("should be an address that begins with https://")
         return text
 
@@ -132,6 +135,12 @@ class Entry(Part):
                 seen.add(key)
         if ENTRY in names:
             raise ValueError(f"should not list {ENTRY} itself")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if not self.method_source and self.method.origin != BUILT_IN:
+            raise ValueError("should have a method_source: the method is not one of the project's own")
         return self
 
     @property

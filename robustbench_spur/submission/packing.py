@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest, manifest_sha256
 from robustbench_spur.record import ROWS, Record, RecordStore
-from robustbench_spur.registry import Plugin, Registry
+from robustbench_spur.registry import BUILT_IN, Plugin, Registry
 from robustbench_spur.scoring import load_evaluators
 from robustbench_spur.store import file_sha256, write_arrays
 from robustbench_spur.submission.choosing import Arrays
@@ -37,8 +37,6 @@ from robustbench_spur.submission.entry import (
 from robustbench_spur.submission.predictionchecks import measured_by, partitions_of
 from robustbench_spur.types import SpurbenchError
 
-BUILT_IN = "built-in"
-
 
 @dataclass(frozen=True)
 class About:
@@ -46,15 +44,15 @@ class About:
 
     Args:
         team: its name; it is published.
-        method_source: address where the method's source can be read.
-        training_data: everything that was trained on.
+        method_source: address where the method's source can be read; empty for one of the project's own.
+        training_data: everything that was trained on; what the records say where empty.
         deviations: from the method's paper.
         contact: an address for questions; it is published.
     """
 
     team: str
-    method_source: str
-    training_data: str = "the split's training partition"
+    method_source: str = ""
+    training_data: str = ""
     deviations: str = "none known"
     contact: str = ""
 
@@ -119,13 +117,13 @@ def pack_records(
             f"Expected an empty folder or none at {folder}, found something there. Name another with --out."
         )
     _check_one_method(records)
-    _stated(records[0], manifest, about, (_NO_CELL,), None)  # what the team says is refused before anything is written
+    _stated(records, manifest, about, (_NO_CELL,), None)  # what the team says is refused before anything is written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         made = Path(place) / "entry"
         source = _source(records[0], plugin, made)
         cells = tuple(_cell(record, arrays, manifest, made, weights) for record in records)
-        entry = _stated(records[0], manifest, about, cells, source)
+        entry = _stated(records, manifest, about, cells, source)
         write_json(made / ENTRY, entry.model_dump(mode="json"))
         if folder.exists():
             folder.rmdir()
@@ -152,8 +150,18 @@ def _check_one_method(records: Sequence[Record]) -> None:
 _NO_CELL = Cell(split="", seed=0, record=File(file="none", sha256="0" * 64, bytes=0))
 
 
-def _stated(first: Record, manifest: Manifest, about: About, cells: tuple[Cell, ...], source: File | None) -> Entry:
+def _trained_on(records: Sequence[Record]) -> str:
+    """The partitions that records name, and whether the network was trained before."""
+    names = dict.fromkeys(name for record in records for name in record.training_partitions)
+    before = "; weights that were trained before" if any(record.network.pretrained for record in records) else ""
+    return f"of the split: {', '.join(names)}{before}"
+
+
+def _stated(
+    records: Sequence[Record], manifest: Manifest, about: About, cells: tuple[Cell, ...], source: File | None
+) -> Entry:
     """What the entry states of itself."""
+    first = records[0]
     part = first.method
     try:
         return Entry(
@@ -164,7 +172,7 @@ def _stated(first: Record, manifest: Manifest, about: About, cells: tuple[Cell, 
             team=about.team,
             contact=about.contact,
             method_source=about.method_source,
-            training_data=about.training_data,
+            training_data=about.training_data or _trained_on(records),
             deviations=about.deviations,
             created=datetime.datetime.now(datetime.UTC).date().isoformat(),
             package=importlib.metadata.version("robustbench-spur"),
