@@ -81,6 +81,22 @@ def test_a_draft_brings_its_source(home: Home, manifest: Manifest, submit: Run, 
     assert entry.plugin.sha256 == entry.method.sha256
 
 
+def test_only_a_method_of_the_projects_own_needs_no_source(
+    home: Home, manifest: Manifest, spurbench: Run, tmp_path: Path
+) -> None:
+    draft = tmp_path / "drafts" / "mine.py"
+    fill(home, manifest, plugin_of(tmp_path / "drafts"))
+    fill(home, manifest, plugin_of(tmp_path, "erm"))
+    given = ("--board", BOARD, "--team", "A team", "--plugin", draft)
+    done = spurbench("submit", "--method", "mine", *given, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "method_source" in done.err
+    assert not (tmp_path / "out").exists()
+    assert spurbench("submit", "--method", "erm", *given, "--out", tmp_path / "out").code == 0
+    entry = entry_in(tmp_path)
+    assert (entry.method_source, entry.deviations, entry.training_data) == ("", "none known", "of the split: train")
+
+
 def test_a_draft_that_was_changed_since_is_refused(home: Home, manifest: Manifest, submit: Run, tmp_path: Path) -> None:
     fill(home, manifest, plugin_of(tmp_path / "drafts"))
     draft = plugin_file(tmp_path / "drafts")
