@@ -26,7 +26,7 @@ from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import Store, file_sha256
 from robustbench_spur.submission.entry import ENTRY
 from robustbench_spur.submission.remarks import Remark, quoted, shown
-from robustbench_spur.submission.verifier import Verdict, Verifier, known_of
+from robustbench_spur.submission.verifier import Verdict, Verifier, known_of, unforeseen
 from robustbench_spur.types import SpurbenchError
 
 Told = Callable[[int, int], None]
@@ -93,9 +93,7 @@ def verify_board(
         _hold_against_each_other(verdicts, folder, manifest, changed)
     sound = not any(one.level == "fault" for one in remarks) and all(one.sound for one in verdicts)
     if pages and sound:
-        for name in differing(open_published(folder), scores):
-            told_as, remedy = "another file than the entries give", f"Run: spurbench leaderboard build {folder}"
-            remarks.append(Remark("fault", shown(name), told_as, "generated files that are up to date", remedy))
+        remarks += _check_generated(folder, scores)
     return BoardVerdict(folder, tuple(remarks), tuple(verdicts))
 
 
@@ -140,7 +138,10 @@ def _verify_one(folder: Path, board: str, scores: Path | None) -> Verdict:
     manifest = load_manifest(board)
     verdict = Verifier(manifest).verify(folder)
     if scores is not None and verdict.sound and verdict.entry is not None:
-        score_entry(folder, board, scores)
+        try:
+            score_entry(folder, board, scores)
+        except Exception as error:  # a stranger's entry stops no other's, as in the verifier
+            verdict.remarks.append(unforeseen(ENTRY, error))
     return verdict
 
 
@@ -201,6 +202,18 @@ def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest
                 said = f"the logits of entry {other} on {key[0]}, seed {key[1]}"
                 remedy = "Withdraw one, or say why they are equal; a person decides."
                 verdict.remarks.append(Remark("flag", ENTRY, said, "predictions of its own", remedy))
+
+
+def _check_generated(folder: Path, scores: Store | None) -> Iterator[Remark]:
+    """Whether the generated files are what the entries give."""
+    try:
+        names = differing(open_published(folder), scores)
+    except Exception as error:  # what no check of an entry foresaw
+        yield unforeseen("", error)
+        return
+    for name in names:
+        told, remedy = "another file than the entries give", f"Run: spurbench leaderboard build {folder}"
+        yield Remark("fault", shown(name), told, "generated files that are up to date", remedy)
 
 
 def _place(verdict: Verdict, folder: Path) -> str:

@@ -15,6 +15,7 @@ from robustbench_spur.accepting import BoardVerdict, verify_board
 from robustbench_spur.building import build
 from robustbench_spur.manifest import Manifest, load_manifest
 from robustbench_spur.published import entry_folders, open_published
+from robustbench_spur.store import Store
 from robustbench_spur.submission.remarks import Remark
 from robustbench_spur.types import SpurbenchError
 from tests.submission.faults import RECORD, put
@@ -223,6 +224,19 @@ def test_html_in_a_name_is_escaped_on_every_page(board: Path) -> None:
     assert len(pages) > 2
     assert any("Lab &lt;b&gt;Nought&lt;/b&gt;" in page for page in pages)
     assert not any("<b>Nought" in page for page in pages)
+
+
+def test_a_board_that_cannot_be_scored_or_shown_is_a_fault_and_no_crash(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("what no check foresaw")
+
+    monkeypatch.setattr("robustbench_spur.accepting.differing", broken)
+    assert only(verified(board, pages=True).remarks).found == "ZeroDivisionError: 'what no check foresaw'"
+    monkeypatch.setattr("robustbench_spur.accepting.score_entry", broken)
+    found = verify_board(board, scores=Store(tmp_path / "scores"), processes=1, pages=False)
+    assert [one.sound for one in found.entries] == [False, False]
 
 
 # Since a commit

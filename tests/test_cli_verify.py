@@ -216,6 +216,18 @@ def test_what_was_computed_again_is_noted_on_the_board(
     assert (row.standing.tier, row.standing.collected) == ("reproduced", True)
 
 
+def test_all_cells_are_those_that_have_predictions(
+    copy: Copy, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
+) -> None:
+    """A cell that failed, or that its method does not apply to, cannot be compared with anything."""
+    copy.path(f"{copy.cell}.npz").unlink()
+    copy.listing(lambda cell: cell.update(predictions=None))
+    copy.record(lambda one: one.update(status="failed", predictions=None, metrics={}, details={}))
+    monkeypatch.setattr(Again, "by_training", agreed)
+    done = verify(copy.folder, "--reproduce", "all", "--json")
+    assert [one["seed"] for one in done.rows[0]["again"]] == [1]
+
+
 def test_an_entry_on_no_board_is_not_attested(
     copy: Copy, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
 ) -> None:

@@ -145,13 +145,13 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
 
 
 def _cells(names: Sequence[str], entry: Any) -> list[Any]:
-    """The cells that are named as SPLIT:SEED.
+    """The cells that are named as SPLIT:SEED, or all that have predictions to compare with.
 
     Raises:
         SpurbenchError: one that the entry does not have.
     """
     if "all" in names:
-        return list(entry.cells)
+        return [cell for cell in entry.cells if cell.predictions is not None]
     known = {f"{cell.split}:{cell.seed}": cell for cell in entry.cells}
     for name in names:
         if name not in known:

@@ -17,7 +17,7 @@ import numpy as np
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.examining import Ask, examine
 from robustbench_spur.home import Home
-from robustbench_spur.manifest import Manifest
+from robustbench_spur.manifest import Column, Manifest
 from robustbench_spur.plan import Request, make_plan
 from robustbench_spur.published import Attestation, Submitted
 from robustbench_spur.record import Record, RecordStore, read_predictions
@@ -187,13 +187,17 @@ class Again:
         differences = self._differences(stated, again)
         ranking = self.manifest.column(self.manifest.rank_by)
         tolerance = self.manifest.tolerances[f"reproduced_{ranking.metric}"]
+        collected = {column.name for column in self.manifest.columns if self._evaluator(column).collects}
         for column, difference in differences.items():
-            judged = column == ranking.name or kind == "weights"
-            if judged and difference > tolerance:
-                told = f"{column} {difference:.4f} from the entry's on {cell.split}, seed {cell.seed}"
+            if column in {ranking.name, *collected} and difference > tolerance:
+                apart = (
+                    f"{difference:.4f} from the entry's" if math.isfinite(difference) else "not to be computed again"
+                )
+                told = f"{column} {apart} on {cell.split}, seed {cell.seed}"
                 remarks.append(Remark("fault", name, told, f"at most {tolerance:g}", "Submit what the method gives."))
         if remarks:
             return None, remarks
+        differences = {name: difference for name, difference in differences.items() if math.isfinite(difference)}
         provenance = made.provenance if made is not None else {}
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         return Attestation(
@@ -201,17 +205,20 @@ class Again:
         ), []
 
     def _differences(self, stated: Predictions, again: Mapping[str, Predictions]) -> dict[str, float]:
-        """Absolute difference of every column on the test partition, where both have it."""
+        """Absolute difference of every column on the test partition that the entry has; infinite where it is undefined now."""
         found = {}
         for column in self.manifest.columns:
-            rows = again.get(column.evaluator)
-            if column.metric is None or column.partition != "test" or rows is None:
+            evaluator, rows = self._evaluator(column), again.get(column.evaluator)
+            if column.metric is None or column.partition != "test" or (rows is None and not evaluator.collects):
                 continue
-            evaluator = next(one for one in self.evaluators if one.name == column.evaluator)
-            values = [_value(evaluator, one, column.metric) for one in (stated, rows)]
-            if all(math.isfinite(value) for value in values):
-                found[column.name] = round(abs(values[0] - values[1]), 9)
+            before = _value(evaluator, stated, column.metric)
+            if math.isfinite(before):
+                now = math.nan if rows is None else _value(evaluator, rows, column.metric)
+                found[column.name] = round(abs(before - now), 9) if math.isfinite(now) else math.inf
         return found
+
+    def _evaluator(self, column: Column) -> Evaluator:
+        return next(one for one in self.evaluators if one.name == column.evaluator)
 
 
 def weights_path(folder: Path, cell: Cell) -> Path:

@@ -49,6 +49,9 @@ def _check_plugin(entry: Entry, folder: Path) -> Iterator[Remark]:
     if entry.method.origin == BUILT_IN:
         told = f"a method of origin {BUILT_IN} with a source of its own"
         yield Remark("fault", ENTRY, told, "the origin of the file", "Pack the entry again with --plugin.")
+    if any(one.name == entry.method.name and one.origin == BUILT_IN for one in Registry().entries("method")):
+        told = f"a source of its own for {entry.method.name}, a method of the project"
+        yield Remark("fault", file.file, told, "a name that no other method has", "Name the method otherwise.")
     if file.bytes > PLUGIN_BYTES:
         raise FaultError(file.file, f"{file.bytes} bytes", f"at most {PLUGIN_BYTES}", "Add the method's file alone.")
     path = check_file(folder, file.file, file.sha256, file.bytes)
@@ -144,6 +147,10 @@ def check_settings(record: Record, entry: Entry, name: str) -> Iterator[Remark]:
     plugin = built_in(entry)
     if plugin is None or plugin.source is None or plugin.version != record.method.version or record.off_board:
         return
+    known = {setting.name for setting in plugin.source.settings}
+    for more in sorted(record.method.settings.keys() - known):
+        told = f"a setting {quoted(more, 60)}"
+        yield Remark("fault", name, told, f"the settings of {plugin.name}", "Pack the records as they were written.")
     for setting in plugin.source.settings:
         if setting.name in record.method.given or setting.name in BUDGET or type(setting.default) not in SCALARS:
             continue

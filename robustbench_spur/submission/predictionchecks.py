@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustbench_spur.evaluators.base import Evaluator, Predictions, check_rows
 from robustbench_spur.manifest import Manifest, SplitPin
 from robustbench_spur.record import ROWS, Record, read_predictions
-from robustbench_spur.scoring import point
+from robustbench_spur.scoring import metric_of, point
 from robustbench_spur.submission.remarks import FaultError, Remark, quoted
 from robustbench_spur.types import Partition, SpurbenchError, finite
 
@@ -211,6 +211,27 @@ def _check_evaluator(
         yield Remark(
             "fault", name, f"details of {place} that differ in {quoted(where)}", "those that its predictions give", PACK
         )
+
+
+def check_claims(record: Record, evaluators: list[Evaluator], manifest: Manifest, name: str) -> Iterator[Remark]:
+    """Whether what a record states without predictions can be shown: of every column nothing, or a number in its range.
+
+    Args:
+        record: that states.
+        evaluators: of the board.
+        manifest: of the board.
+        name: of the record's file, for messages.
+    """
+    by_name = {one.name: one for one in evaluators}
+    for column in (one for one in manifest.columns if one.metric is not None):
+        stated = record.metrics.get(column.partition, {}).get(column.evaluator, {})
+        if column.metric not in stated:
+            continue
+        definition, said = metric_of(by_name[column.evaluator], column.metric), stated[column.metric]
+        value = said.get("value") if isinstance(said, Mapping) else said
+        if value is not None and not (type(value) in (int, float) and definition.low <= value <= definition.high):
+            found = f"{quoted(value, 80)} as {column.metric} of {column.evaluator} on {column.partition}"
+            yield Remark("fault", name, found, f"a number from {definition.low:g} to {definition.high:g}", PACK)
 
 
 def _no_interval(stated: Mapping[str, Any]) -> str:

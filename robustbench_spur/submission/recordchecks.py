@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustbench_spur.coverage import departure
 from robustbench_spur.manifest import Manifest, SplitPin
+from robustbench_spur.protocols import PROTOCOLS
 from robustbench_spur.record import Record
 from robustbench_spur.stage import ENGINE_VERSION
 from robustbench_spur.submission.entry import Cell, Entry
@@ -62,24 +64,35 @@ def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -
     if record.status != "done":
         yield from _check_unfinished(record, cell, name)
     else:
-        why = _departure(record, manifest)
-        if why and not record.off_board:
-            yield Remark("fault", name, why, "the board's rules, or a record that says it departs from them", PACK)
-        elif record.method.given and not record.off_board:
-            told = f"settings {quoted(record.method.given)}"
-            yield Remark(
-                "flag",
-                name,
-                told,
-                "the method's defaults",
-                "Check that they are the defaults, or a preset of the board.",
-            )
-        elif record.degenerate and not record.off_board:
-            told = "a cell that was forced where its method is not applicable"
-            yield Remark("fault", name, told, "a record that says that it departs from the board's rules", PACK)
-        elif record.off_board:
-            told = ", ".join(record.off_board)
-            yield Remark("warning", name, f"{quoted(told)}", "the board's settings", "It is shown, unranked.")
+        yield from _check_finished(record, manifest, name)
+    if not isinstance(record.provenance.get("libraries") or {}, Mapping):
+        told = f"libraries {quoted(record.provenance['libraries'], 60)}"
+        yield Remark("fault", name, told, "their versions by name", PACK)
+
+
+def _check_finished(record: Record, manifest: Manifest, name: str) -> Iterator[Remark]:
+    """Whether a cell that is done keeps to the board's rules, or says in what it does not."""
+    if record.off_board:
+        told = ", ".join(record.off_board)
+        yield Remark("warning", name, f"{quoted(told)}", "the board's settings", "It is shown, unranked.")
+        return
+    if why := _departure(record, manifest) or _undeclared(record, manifest):
+        yield Remark("fault", name, why, "the board's rules, or a record that says it departs from them", PACK)
+    elif record.method.given:
+        told, remedy = f"settings {quoted(record.method.given)}", "Check that they are the defaults."
+        yield Remark("flag", name, told, "the method's defaults", remedy)
+
+
+def _undeclared(record: Record, manifest: Manifest) -> str:
+    """What keeps a run off the board, and that a record states although it says that it follows the rules; empty for none."""
+    ranking = manifest.column(manifest.rank_by)
+    if record.degenerate:
+        return "a cell that was forced where its method is not applicable"
+    if record.network.weights_sha256 or record.identity.network.get("checkpoints"):
+        return "a network that begins with weights of its own"
+    if ranking.partition in record.training_partitions:
+        return f"a model that was trained on {ranking.partition}, which ranks"
+    return ""
 
 
 def _departure(record: Record, manifest: Manifest) -> str:
@@ -128,6 +141,16 @@ def _agrees_with_itself(record: Record, differs: Any) -> Iterator[Remark]:
         yield from differs("engine", identity.engine, ENGINE_VERSION, "Upgrade robustbench-spur.")
 
 
+def family_of(split: str) -> str | None:
+    """The split that a fold of a protocol is of, in full; None for one that is no fold.
+
+    >>> family_of("spurbreast/field_strength+carve.3"), family_of("phantom/field@0.95")
+    ('spurbreast/field_strength+carve', None)
+    """
+    family = re.sub(rf"(\+(?:{'|'.join(PROTOCOLS)}))\.\d+", r"\1", split)
+    return None if family == split else family
+
+
 def _check_split(record: Record, pin: SplitPin, partitions: tuple[str, ...], name: str) -> Iterator[Remark]:
     """Whether a record met the board's data; ``partitions`` are those of the columns."""
     stated, part = record.identity.split, record.split
@@ -138,6 +161,9 @@ def _check_split(record: Record, pin: SplitPin, partitions: tuple[str, ...], nam
     ):
         if expected is not None and found != expected:
             yield Remark("fault", name, f"{what} {quoted(found)} of {pin.name}", f"{what} {quoted(expected)}", remedy)
+    if stated.get("family") != family_of(pin.name):  # what the row is shown under, and averaged with
+        told, expected = f"family {quoted(stated.get('family'))} of {pin.name}", f"family {quoted(family_of(pin.name))}"
+        yield Remark("fault", name, told, expected, remedy)
     if part is None:
         if record.status == "done":
             yield Remark("fault", name, "no account of the data", "the split's classes, groups and counts", PACK)

@@ -22,7 +22,7 @@ from robustbench_spur.scoring import load_evaluators, point
 from robustbench_spur.submission.archives import check_weights, read_arrays
 from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, read_record
 from robustbench_spur.submission.methodchecks import check_method, check_settings
-from robustbench_spur.submission.predictionchecks import check_metrics, predictions_of
+from robustbench_spur.submission.predictionchecks import check_claims, check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
 from robustbench_spur.submission.remarks import FaultError, Remark, quoted, shown
 from robustbench_spur.submission.safely import LIMITS, Limits, check_file, listed
@@ -117,7 +117,7 @@ class Verifier:
             told = f"a file that cannot be read ({error.strerror})"
             verdict.remarks.append(Remark("fault", "", told, "readable files", "Check permissions and disk."))
         except Exception as error:  # a stranger's entry stops no other's: what no check foresaw is a fault, too
-            verdict.remarks.append(_unforeseen(ENTRY, error))
+            verdict.remarks.append(unforeseen(ENTRY, error))
         return verdict
 
     def _check_entry(self, entry: Entry, folder: Path, there: Mapping[str, int]) -> Iterator[Remark]:
@@ -146,11 +146,9 @@ class Verifier:
             if record.status != "done":
                 return found
             if cell.predictions is None:
-                told = "numbers without predictions"
-                return [
-                    *found,
-                    Remark("warning", cell.record.file, told, "predictions", "It is shown as claimed, unranked."),
-                ]
+                told, remedy = "numbers without predictions", "It is shown as claimed, unranked."
+                found += check_claims(record, self.evaluators, self.manifest, cell.record.file)
+                return [*found, Remark("warning", cell.record.file, told, "predictions", remedy)]
             if any(one.level == "fault" for one in found):
                 return found  # of another split or board: there is nothing to hold its predictions against
             predictions = self._predictions(cell, record, folder)
@@ -162,7 +160,7 @@ class Verifier:
         except FaultError as fault:
             return [fault.remark]
         except Exception as error:  # as in verify: the other cells are looked at all the same
-            return [_unforeseen(cell.record.file, error)]
+            return [unforeseen(cell.record.file, error)]
 
     def _record(self, cell: Cell, folder: Path) -> Record:
         path = check_file(folder, cell.record.file, cell.record.sha256, cell.record.bytes)
@@ -248,8 +246,13 @@ def logits_hash(rows: Predictions) -> str:
     return digest.hexdigest()
 
 
-def _unforeseen(name: str, error: Exception) -> Remark:
-    """A fault that no check has words for."""
+def unforeseen(name: str, error: Exception) -> Remark:
+    """A fault that no check has words for.
+
+    Args:
+        name: of the file.
+        error: that a check ended in.
+    """
     told, remedy = (
         f"{type(error).__name__}: {quoted(error)}",
         "Tell the maintainers: a check should have said what it is.",

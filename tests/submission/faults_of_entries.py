@@ -7,7 +7,7 @@ from typing import Any
 
 from robustbench_spur.manifest import manifest_sha256
 from robustbench_spur.store import file_sha256
-from tests.submission.faults import ENTRY, Copy, Fault, nested, put
+from tests.submission.faults import ENTRY, RECORD, Copy, Fault, nested, put
 from tests.submission.makers import PLUGIN
 
 MANY = ",".join([*(f'"k{number}":1' for number in range(100_000)), '"k7": 2'])
@@ -70,6 +70,27 @@ def built_in(name: str, version: int = 3) -> Callable[[Copy], object]:
         copy.identity(ran, (0, 1))
 
     return damage
+
+
+def with_a_setting(copy: Copy) -> None:
+    """An entry of ERM with a setting that ERM does not have, in whose place the board's is not looked at."""
+    built_in("erm", 1)(copy)
+
+    def more(content: dict[str, Any]) -> None:
+        content["method"]["settings"] = content["identity"]["method"]["settings"] = {"pretrained": True}
+
+    copy.identity(more)
+
+
+def named_like_ours(copy: Copy) -> None:
+    """A method with a file of its own that has the name of the project's baseline."""
+    plugin(lambda old: old)(copy)
+
+    def named(content: dict[str, Any]) -> None:
+        content["method"]["name"] = "erm"
+
+    copy.entry(named)
+    copy.write("plugin.py", PLUGIN.replace('"mine"', '"erm"'))
 
 
 def other_manifest(copy: Copy) -> None:
@@ -194,6 +215,8 @@ METHOD_FAULTS = [
     Fault(
         "a plugin that needs more", plugin(lambda old: f'{old}    needs = ("adapt",)\n'), "plugin.py", "track reweight"
     ),
+    Fault("a plugin named like ours", named_like_ours, "plugin.py", "found a source of its own for erm"),
+    Fault("ours with a setting of another", with_a_setting, RECORD, "expected the settings of erm"),
     Fault("a plugin that is no Python", plugin(lambda old: "<html>"), "plugin.py", "found no Python"),
     Fault("a plugin of bytes", plugin(lambda old: old + "\0"), "plugin.py", "found no Python"),
     Fault("a plugin of brackets", plugin(lambda old: "(" * 50_000), "plugin.py", "found no Python"),

@@ -99,6 +99,17 @@ def listed_without_predictions(copy: Copy) -> None:
     copy.listing(lambda cell: cell.update(predictions=None))
 
 
+def claimed(*changes: Callable[[dict[str, Any]], None]) -> Callable[[Copy], object]:
+    """A cell without predictions, whose record states something that cannot be shown."""
+
+    def damage(copy: Copy) -> None:
+        listed_without_predictions(copy)
+        for change in (put("predictions", value=None), *changes):
+            copy.record(change)
+
+    return damage
+
+
 def as_list(copy: Copy) -> None:
     write_json(copy.path(RECORD), [copy.content(RECORD)])
     copy.list_anew()
@@ -124,6 +135,28 @@ SETTINGS = [
     Fault("a record's schema as text", said("schema_version", value="1"), RECORD, "expected a schema from 1 to 1"),
     Fault("a seed as text", said("seed", value="0"), RECORD, "found '0' in seed"),
     Fault("a status that is none", said("status", value="great"), RECORD, "found 'great' in status"),
+    Fault(
+        "a split of the board's that is shown as another",
+        consistent(put("identity", "split", "family", value="phantom/field@1.0")),
+        RECORD,
+        "found family 'phantom/field@1.0'",
+    ),
+    Fault(
+        "weights of its own at the beginning",
+        consistent(
+            put("network", "weights_sha256", value="0" * 64),
+            put("identity", "network", "weights_sha256", value="0" * 64),
+        ),
+        RECORD,
+        "found a network that begins with weights of its own",
+    ),
+    Fault(
+        "trained on the test set",
+        said("training_partitions", value=["train", "test"]),
+        RECORD,
+        "found a model that was trained on test",
+    ),
+    Fault("libraries that are a list", said("provenance", "libraries", value=["x"]), RECORD, "found libraries "),
     Fault("another seed", said("seed", value=9), RECORD, "expected seed '0', found seed '9'"),
     Fault("another split", consistent(other_split), RECORD, "found split 'phantom/field@0.8"),
     Fault("a split that is not the board's", off_the_board, RECORD, "found split 'phantom/field@0.5'"),
@@ -263,6 +296,8 @@ NUMBERS = [
     Fault("half an interval", said(*WORST, "low", value=None), RECORD, "found '[None, "),
     Fault("an interval of texts", said(*WORST, "low", value="0"), RECORD, "found \"['0', "),
     Fault("a reason that is a book", said(*WORST, "reason", value="x" * 1000), RECORD, "found the reason 'xxx"),
+    Fault("a claim that is a list", claimed(put(*WORST, value=[1])), RECORD, "expected a number from 0 to 1"),
+    Fault("a claim beyond all", claimed(put(*WORST, "value", value=7)), RECORD, "found '7' as worst_group_accuracy"),
     Fault("a failure with numbers", failed, RECORD, "found metrics of a cell that is failed"),
     Fault("predictions of another name", other_name, RECORD, "found predictions 'other.npz'"),
     Fault("predictions that are not listed", listed_without_predictions, RECORD, "expected no predictions, as"),

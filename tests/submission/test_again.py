@@ -133,6 +133,35 @@ def test_a_run_that_gives_other_numbers_is_a_fault(copy: Copy, small_board: Mani
     assert remark.found.startswith("worst_group_accuracy ")
 
 
+@pytest.mark.parametrize("how", ["from_weights", "by_training"])
+def test_what_a_model_is_said_to_see_and_does_not_is_a_fault(
+    copy: Copy, small_board: Manifest, tmp_path: Path, how: str
+) -> None:
+    """True logits, and slices rendered otherwise that are said to turn every answer round."""
+
+    def turned(arrays: dict[str, np.ndarray]) -> None:
+        arrays["test/counterfactual_logits"] = -arrays["test/logits"]
+
+    copy.arrays(turned)
+    restated(copy, small_board, lambda logits, labels: logits)
+    attestation, remarks = again(small_board, copy, how, tmp_path)
+    assert attestation is None
+    assert "attribute_flip_rate" in {one.found.split()[0] for one in remarks}
+    assert {one.level for one in remarks} == {"fault"}
+
+
+def test_what_cannot_be_computed_again_is_not_attested(
+    copy: Copy, small_board: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise SpurbenchError("no attack on this model")
+
+    monkeypatch.setattr("robustbench_spur.evaluators.pgd.PGD.collect", fails)
+    attestation, (remark,) = again(small_board, copy, "from_weights", tmp_path)
+    assert attestation is None
+    assert remark.found.startswith("pgd_worst_group_accuracy not to be computed again")
+
+
 def test_weights_of_another_network_are_told(copy: Copy, small_board: Manifest, tmp_path: Path) -> None:
     copy.write(copy.content()["cells"][0]["weights"]["file"], tensors(GOOD))
     attestation, (remark,) = again(small_board, copy, "from_weights", tmp_path)

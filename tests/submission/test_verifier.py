@@ -233,3 +233,11 @@ def test_rows_that_are_not_pinned_have_codes_ids_and_counts(
 def test_an_account_without_a_partition_hides_nothing(copy: Copy, unpinned: Manifest, partition: str) -> None:
     copy.record(lambda record: record["split"]["counts"].pop(partition))
     assert f"no counts of {partition}" in {one.found for one in Verifier(unpinned).verify(copy.folder).of("fault")}
+
+
+def test_a_forced_cell_is_a_fault_whatever_settings_were_given(copy: Copy, small_board: Manifest) -> None:
+    copy.record(put("method", "given", value={"a": 1}))
+    assert {one.level for one in Verifier(small_board).verify(copy.folder).remarks} == {"flag"}
+    copy.record(put("degenerate", value=True))
+    (fault,) = Verifier(small_board).verify(copy.folder).of("fault")
+    assert fault.found == "a cell that was forced where its method is not applicable"
