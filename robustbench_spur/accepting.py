@@ -262,7 +262,9 @@ def _differences(folder: Path, commit: str) -> Iterator[tuple[str, str]]:
         raise SpurbenchError(
             f"Expected a commit, branch or tag to compare with, found {commit!r}. See: git log --oneline"
         )
-    listed = _git(folder, "diff", "--name-status", "--no-renames", "--relative", "-z", known.strip(), "--", ".") or ""
+    # from where the branches parted: what came to the other one since is not missing here
+    parted = _git(folder, "merge-base", known.strip(), "HEAD") or known
+    listed = _git(folder, "diff", "--name-status", "--no-renames", "--relative", "-z", parted.strip(), "--", ".") or ""
     fields = listed.split("\0")
     yield from zip(fields[0::2], fields[1::2], strict=False)
     others = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or ""

@@ -124,9 +124,17 @@ def _rows(source: Source, manifest: Manifest, scorer: Scorer, evaluators: Mappin
             row.standing = source.standing(row)
             if row.standing.tier == CLAIMED:
                 claim(row, manifest)
-            elif row.seeds:
+            elif row.standing.entry and _is_unpinned(row, manifest):
+                row.status, row.reason = "unranked", "the board does not pin this split's table"
+            if row.seeds and row.standing.tier != CLAIMED:
                 Measured(row, source.arrays, scorer, evaluators, manifest).fill()
             yield row
+
+
+def _is_unpinned(row: Row, manifest: Manifest) -> bool:
+    """Whether whose rows a split has is the team's word: others may have been tested on other patients."""
+    pins = [manifest.pin(str(record.identity.split["name"])) for record in row.records]
+    return any(pin is not None and pin.sha256 is None for pin in pins)
 
 
 def _order(row: Row, manifest: Manifest) -> tuple[Any, ...]:

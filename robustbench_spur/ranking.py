@@ -8,7 +8,9 @@ import numpy as np
 
 from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.manifest import Manifest
+from robustbench_spur.registry import BUILT_IN
 from robustbench_spur.rows import Row
+from robustbench_spur.standing import REPRODUCED
 from robustbench_spur.statistics import estimate, ranks, replicates_to_rank
 from robustbench_spur.types import Estimate
 
@@ -21,6 +23,9 @@ def rank_table(rows: list[Row], manifest: Manifest) -> None:
         if not required <= set(row.seeds):
             row.status = "unranked"
             row.reason = f"{len(required & set(row.seeds))} of {len(required)} seeds{_failures(row)}"
+        elif required != set(manifest.seeds) and row.standing.entry:
+            row.status = "unranked"  # of a published board: whoever gives one seed could have chosen it
+            row.reason = f"{len(required)} of {len(manifest.seeds)} seeds{_failures(row)}"
         elif required != set(manifest.seeds):
             row.status = "provisional"
             row.reason = f"{len(required)} of {len(manifest.seeds)} seeds{_failures(row)}"
@@ -64,7 +69,8 @@ def _rank(rows: list[Row], manifest: Manifest) -> None:
 
 def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> None:
     """Give all rows with the baseline's seeds and table their paired difference from it."""
-    baseline = next((r for r in candidates if r.first.method.name == manifest.baseline and r.ranking is not None), None)
+    named = [row for row in candidates if row.first.method.name == manifest.baseline and row.ranking is not None]
+    baseline = min(named, key=_trust, default=None)
     if baseline is None or baseline.ranking is None:
         return
     change = Metric(f"difference in {manifest.rank_by}", low=-math.inf, high=math.inf)
@@ -76,6 +82,12 @@ def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> 
             behind = [one.support for one in (row, baseline) if one.support is not None]
             fewest = min(behind, default=None)
             row.difference = estimate(change, value, spread, manifest.bootstrap.confidence, patients=fewest)
+
+
+def _trust(row: Row) -> tuple[bool, bool, bool, str]:
+    """Which of several rows of the baseline's name all others are held against: nobody takes its place by a name."""
+    method = row.first.method
+    return row.standing.tier != REPRODUCED, method.origin != BUILT_IN, bool(method.given), row.standing.entry
 
 
 def _pairs(row: Row, baseline: Row) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CLAIMED = "claimed"
+CLAIMED, REPRODUCED = "claimed", "reproduced"
 TIERS = {
     CLAIMED: "Numbers alone: nothing was recomputed. Never ranked.",
     "rescored": "Every number was recomputed from the submitted predictions.",
-    "reproduced": "Rescored, and a run was repeated by the maintainers within the board's tolerance.",
+    REPRODUCED: "Rescored, and a run was repeated by the maintainers within the board's tolerance.",
 }
 """What each tier means."""
 

@@ -61,7 +61,7 @@ def test_cells_become_a_verified_entry_and_the_way_to_the_board_is_told(
     assert (entry.team, entry.method.origin, entry.plugin) == ("A team", "built-in", None)
     assert (entry.deviations, entry.training_data, entry.contact) == ("none", "train", "a@example.org")
     assert Verifier(manifest).verify(tmp_path / "out").remarks == []
-    assert "Verified: all numbers of 4 cells" in done.out
+    assert "Verified: all metrics of 4 cells" in done.out
     for line in (
         f"  git switch --create {entry.id}",
         f"  cp -r {tmp_path / 'out'} leaderboards/{BOARD}/entries/erm/{entry.id}",

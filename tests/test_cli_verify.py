@@ -68,7 +68,7 @@ def test_a_sound_entry(copy: Copy, verify: Run) -> None:
     assert (done.code, done.err) == (0, "")
     first, second = done.out.splitlines()
     assert first == f"{copy.folder}: mine by Lab <b>Nought</b>, 2 cells"
-    assert second == "Verified: all numbers of 2 cells were recomputed from their predictions."
+    assert second == "Verified: all metrics of 2 cells were recomputed from their predictions."
 
 
 def test_a_sound_entry_as_json(copy: Copy, verify: Run) -> None:

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="of an entry: weights that are too large for it, as submit --weights-out writes them",
     )
+    parser.add_argument("--strict", action="store_true", help="exit code 1 also where a person has to look")
     parser.add_argument("--no-weights", action="store_true", help="do not look at an entry's weights (they need torch)")
     parser.add_argument("--trust-code", action="store_true", help="let an entry's own method file run with --reproduce")
     parser.add_argument(
@@ -78,7 +79,7 @@ def _board(options: argparse.Namespace) -> int:
         found = verify_board(options.folder, options.against, Store(Path(folder)), None if options.json else _told)
     if options.json:
         print_json(found.as_dicts())
-        return 0 if found.sound else 1
+        return _code(found.sound, (*found.remarks, *(one for v in found.entries for one in v.remarks)), options)
     for verdict in found.entries:
         if verdict.remarks:
             tell(verdict)
@@ -86,7 +87,13 @@ def _board(options: argparse.Namespace) -> int:
     count = Counter(one.as_dict()["verdict"] for one in found.entries)
     told = ", ".join(f"{n} {what}" for what, n in sorted(count.items())) or "none"
     print(f"{options.folder}: {'in order' if found.sound else 'NOT in order'}. Entries: {told}.")
-    return 0 if found.sound else 1
+    return _code(found.sound, (*found.remarks, *(one for v in found.entries for one in v.remarks)), options)
+
+
+def _code(sound: bool, remarks: Sequence[Remark], options: argparse.Namespace) -> int:
+    """Exit code: 1 where there is a fault, and where a person has to look if that is asked for."""
+    flagged = any(one.level == "flag" for one in remarks)
+    return 1 if not sound or (options.strict and flagged) else 0
 
 
 def _told(done: int, total: int) -> None:
@@ -112,7 +119,7 @@ def _entry(options: argparse.Namespace) -> int:
             print(f"{one.split}, seed {one.seed}: {one.kind}; differences {differences or 'none'}.")
     if options.attest and verdict.sound and attested:
         print(_attest(options.folder, verdict, attested), file=sys.stderr if options.json else sys.stdout)
-    return 0 if verdict.sound else 1
+    return _code(verdict.sound, verdict.remarks, options)
 
 
 def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any) -> list[Any]:
@@ -198,7 +205,7 @@ def tell(verdict: Verdict) -> None:
     elif verdict.of("flag"):
         out.print("[yellow]In order, but a person has to look at it.[/yellow]")
     else:
-        out.print(f"Verified: all numbers of {verdict.cells} cells were recomputed from their predictions.")
+        out.print(f"Verified: all metrics of {verdict.cells} cells were recomputed from their predictions.")
 
 
 def _print_remarks(remarks: Sequence[Remark]) -> None:

@@ -9,13 +9,19 @@ from typing import Any
 from robustbench_spur.manifest import Column
 from robustbench_spur.page.lines import Line
 from robustbench_spur.record import Record
+from robustbench_spur.standing import CLAIMED
 
 Places = list[Mapping[str, Any]]
 """Places of a curve, or bins."""
 
 
 def measured(line: Line, column: Column, kind: str) -> list[tuple[Record, Places]]:
-    """The places that the evaluator of a column noted under ``kind``, by finished record; what is no list of them is none."""
+    """The places that the evaluator of a column noted under ``kind``, by finished record; what is no list of them is none.
+
+    Nothing of a claim: there were no predictions to hold it against.
+    """
+    if line.row.standing.tier == CLAIMED:
+        return []
     done = [record for record in line.row.records if record.status == "done"]
     noted = [(record, _within(record.details, column.partition, column.evaluator, kind)) for record in done]
     return [(record, value) for record, value in noted if value and isinstance(value, list) and _are_places(value)]

@@ -113,7 +113,10 @@ def curve_chart(words: Glossary, column: Column, lines: list[Line]) -> Chart | N
                 ticks[place["radius"]] = place["label"]
                 stated = {"value": unattacked(place, column), "low": None, "high": None}
                 there = known.get(f"{column.metric}:{place['label']}", stated)
-                by_dose.setdefault(place["radius"], []).append(as_estimate(there))
+                one = as_estimate(there)
+                if line.row.standing.entry:
+                    one = Estimate(one.value)  # its value was computed again, its interval is the team's word
+                by_dose.setdefault(place["radius"], []).append(one)
         if by_dose:
             drawn.append((line.series, {dose: mean_estimate(by_dose[dose]) for dose in sorted(by_dose)}))
     return curves(drawn, dict(sorted(ticks.items())), words.heading(column)) if drawn else None

@@ -26,6 +26,7 @@ class Section:
         network: backbone and image size, in words.
         about: what the split is, in sentences.
         part: of a record that has met the data; None where none has.
+        notes: of that record; none of strangers' records, which could say anything in the name of the board.
         lines: rows by track.
         charts: plots with a row of their own.
         panels: a small plot per method.
@@ -37,6 +38,7 @@ class Section:
     network: str
     about: list[str]
     part: SplitPart | None
+    notes: tuple[str, ...]
     lines: dict[str, list[Line]]
     charts: list[Chart]
     panels: list[Chart]
@@ -90,6 +92,7 @@ def section_of(number: int, rows: list[Row], words: Glossary, styles: Mapping[st
     """
     split, backbone, size = rows[0].table
     part = next((record.split for row in rows for record in row.records if record.split), None)
+    own = all(not row.standing.entry for row in rows)
     lines: dict[str, list[Line]] = {}
     for row in rows:
         lines.setdefault(row.first.track, []).append(line_of(row, words, styles))
@@ -101,6 +104,7 @@ def section_of(number: int, rows: list[Row], words: Glossary, styles: Mapping[st
         network=f"{backbone}, {size} × {size} pixels",
         about=words.about_split(split),
         part=part,
+        notes=part.notes if part and own else (),
         lines=lines,
         charts=charts_of(words, flat, part),
         panels=panels,

@@ -197,6 +197,10 @@ class Again:
                 remarks.append(Remark("fault", name, told, f"at most {tolerance:g}", "Submit what the method gives."))
         if remarks:
             return None, remarks
+        if kind == "weights" and (told := self._apart(stated, again, tolerance)):
+            remedy = "State what the weights give."
+            found = f"{told} on {cell.split}, seed {cell.seed}"
+            return None, [Remark("fault", name, found, f"at most {tolerance:g} from the entry's", remedy)]
         differences = {name: difference for name, difference in differences.items() if math.isfinite(difference)}
         provenance = made.provenance if made is not None else {}
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -216,6 +220,21 @@ class Again:
                 now = math.nan if rows is None else _value(evaluator, rows, column.metric)
                 found[column.name] = round(abs(before - now), 9) if math.isfinite(now) else math.inf
         return found
+
+    def _apart(self, stated: Predictions, again: Mapping[str, Predictions], tolerance: float) -> str:
+        """The metric, of all that are taken from the model, that is furthest from the entry's; empty where none is too far."""
+        furthest, name = tolerance, ""
+        for evaluator in self.evaluators:
+            rows = again.get(evaluator.name)
+            if rows is None or any(array not in part.arrays for part in (stated, rows) for array in evaluator.collects):
+                continue
+            before, now = point(evaluator, stated), point(evaluator, rows)
+            for metric, value in before.items():
+                scale = max(1.0, abs(value)) if math.isfinite(value) else 1.0
+                apart = 0.0 if math.isnan(value) and math.isnan(now[metric]) else abs(value - now[metric]) / scale
+                if not apart <= furthest:
+                    furthest, name = apart, f"{metric} {apart:.4f} apart"
+        return name
 
     def _evaluator(self, column: Column) -> Evaluator:
         return next(one for one in self.evaluators if one.name == column.evaluator)

@@ -255,7 +255,9 @@ def excerpt(
         }
 
     file = {"file": Path(predictions.file).name, "sha256": predictions.sha256} if predictions else None
+    error = record.error.model_copy(update={"traceback": ""}) if record.error else None  # it has a machine's paths
     content = record.model_dump(mode="json") | {
+        "error": error.model_dump(mode="json") if error else None,
         "metrics": kept(record.metrics),
         "details": kept(record.details),
         "cross_checks": kept(record.cross_checks),
