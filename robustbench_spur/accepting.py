@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustbench_spur.building import differing, score_entry
+from robustbench_spur.board import ranked
+from robustbench_spur.building import differing, entry_rows, replicates_for
 from robustbench_spur.manifest import Manifest, load_manifest, manifest_sha256
 from robustbench_spur.published import (
     ATTESTED,
@@ -22,9 +24,10 @@ from robustbench_spur.published import (
     read_attested,
     read_withdrawn,
 )
+from robustbench_spur.rows import Row
 from robustbench_spur.sidebyside import side_by_side
-from robustbench_spur.store import Store, file_sha256
-from robustbench_spur.submission.entry import ENTRY
+from robustbench_spur.store import file_sha256
+from robustbench_spur.submission.entry import ENTRY, Entry, load_entry
 from robustbench_spur.submission.remarks import Remark, quoted, shown
 from robustbench_spur.submission.verifier import Verdict, Verifier, known_of, unforeseen
 from robustbench_spur.types import SpurbenchError
@@ -61,7 +64,6 @@ class BoardVerdict:
 def verify_board(
     folder: Path,
     against: str = "",
-    scores: Store | None = None,
     told: Told | None = None,
     processes: int | None = None,
     *,
@@ -72,7 +74,6 @@ def verify_board(
     Args:
         folder: of the board.
         against: a commit of the repository that holds the folder: what was there then must be there unchanged.
-        scores: where resampled values are kept for the table; nowhere where None.
         told: is told how many entries of how many have been verified.
         processes: that verify side by side; as many as there are processors where None.
         pages: whether the generated files are held against the entries too.
@@ -82,18 +83,19 @@ def verify_board(
     """
     manifest = _installed(folder)
     remarks = [*_check_manifest(folder, manifest), *_check_tree(folder)]
-    verdicts = _verified(list(entry_folders(folder)), manifest, scores, told, processes)
+    found = _verified(list(entry_folders(folder)), manifest, pages, told, processes)
+    verdicts = [verdict for verdict, _ in found]
     remarks += _check_places(folder, verdicts)
     remarks += _check_notes(folder, verdicts)
     changed = set[str]()
     if against:
-        changed, found = _since(folder, against)
-        remarks += found
+        changed, differing_since = _since(folder, against)
+        remarks += differing_since
     if not any(one.level == "fault" for one in remarks):  # notes that cannot be read among them
         _hold_against_each_other(verdicts, folder, manifest, changed)
     sound = not any(one.level == "fault" for one in remarks) and all(one.sound for one in verdicts)
     if pages and sound:
-        remarks += _check_generated(folder, scores)
+        remarks += _check_generated(folder, {verdict.folder: rows for verdict, rows in found})
     return BoardVerdict(folder, tuple(remarks), tuple(verdicts))
 
 
@@ -126,23 +128,30 @@ def _check_tree(folder: Path) -> Iterator[Remark]:
 
 
 def _verified(
-    folders: Sequence[Path], manifest: Manifest, scores: Store | None, told: Told | None, processes: int | None
-) -> list[Verdict]:
-    """The verdicts, in the order of the folders, made side by side."""
-    work = partial(_verify_one, board=manifest.board, scores=scores.root if scores else None)
-    return side_by_side(work, folders, told, processes)
+    folders: Sequence[Path], manifest: Manifest, pages: bool, told: Told | None, processes: int | None
+) -> list[tuple[Verdict, list[Row]]]:
+    """The verdict on every entry and its rows, in the order of the folders, made side by side."""
+    replicates = replicates_for(list(_readable(folders))) if pages else 0
+    return side_by_side(partial(_verify_one, board=manifest.board, replicates=replicates), folders, told, processes)
 
 
-def _verify_one(folder: Path, board: str, scores: Path | None) -> Verdict:
-    """Verify an entry; where it is sound, keep the resampled values that the table needs."""
-    manifest = load_manifest(board)
+def _readable(folders: Sequence[Path]) -> Iterator[Entry]:
+    """What entries state, of those that can be read."""
+    for folder in folders:
+        with contextlib.suppress(Exception):  # told when it is verified
+            yield load_entry(folder)
+
+
+def _verify_one(folder: Path, board: str, replicates: int) -> tuple[Verdict, list[Row]]:
+    """Verify an entry; where it is sound and pages are asked for, give its rows too."""
+    manifest, rows = load_manifest(board), list[Row]()
     verdict = Verifier(manifest).verify(folder)
-    if scores is not None and verdict.sound and verdict.entry is not None:
+    if replicates and verdict.sound:
         try:
-            score_entry(folder, board, scores)
+            rows = entry_rows(folder, manifest, replicates)
         except Exception as error:  # a stranger's entry stops no other's, as in the verifier
             verdict.remarks.append(unforeseen(ENTRY, error))
-    return verdict
+    return verdict, rows
 
 
 def _check_places(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
@@ -204,10 +213,12 @@ def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest
                 verdict.remarks.append(Remark("flag", ENTRY, said, "predictions of its own", remedy))
 
 
-def _check_generated(folder: Path, scores: Store | None) -> Iterator[Remark]:
+def _check_generated(folder: Path, rows: Mapping[Path, list[Row]]) -> Iterator[Remark]:
     """Whether the generated files are what the entries give."""
     try:
-        names = differing(open_published(folder), scores)
+        published = open_published(folder)
+        board = ranked([row for one in published.entries for row in rows[one.folder]], published.manifest)
+        names = differing(published, board)
     except Exception as error:  # what no check of an entry foresaw
         yield unforeseen("", error)
         return

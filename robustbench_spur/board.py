@@ -23,7 +23,7 @@ from robustbench_spur.standing import CLAIMED, Standing
 from robustbench_spur.store import Store
 from robustbench_spur.types import Estimate
 
-__all__ = ["Board", "Row", "Source", "build_board", "score_board"]
+__all__ = ["Board", "Row", "Source", "build_board", "ranked", "score_board", "source_rows"]
 
 
 @dataclass
@@ -106,16 +106,43 @@ def score_board(
     Raises:
         SpurbenchError: the predictions of a record are damaged.
     """
-    evaluators = {e.name: e for e in load_evaluators(Registry(plugin_files), manifest.evaluators)}
-    scorer = Scorer(scores, manifest.bootstrap)
-    rows = [row for source in sources for row in _rows(source, manifest, scorer, evaluators)]
+    return ranked([row for source in sources for row in source_rows(source, manifest, scores, plugin_files)], manifest)
+
+
+def ranked(rows: list[Row], manifest: Manifest) -> Board:
+    """The board of rows that have their values: each ranked within its table and track, in order."""
     for table in Board(manifest, rows).tables.values():
         rank_table(table, manifest)
     return Board(manifest, sorted(rows, key=lambda row: _order(row, manifest)))
 
 
+def source_rows(
+    source: Source,
+    manifest: Manifest,
+    scores: Store | None,
+    plugin_files: tuple[Path, ...] = (),
+    replicates: int = 0,
+) -> list[Row]:
+    """The rows of a source, with their values and without ranks.
+
+    Args:
+        source: of records.
+        manifest: of the board.
+        scores: see :func:`score_board`.
+        plugin_files: see :func:`score_board`.
+        replicates: of the column that ranks, to have at once: rows can then be handed to another process.
+    """
+    evaluators = {e.name: e for e in load_evaluators(Registry(plugin_files), manifest.evaluators)}
+    rows = list(_rows(source, manifest, Scorer(scores, manifest.bootstrap), evaluators))
+    for row in rows if replicates else ():
+        if row.ranking is not None and row.more is not None and len(row.ranking[1]) < replicates:
+            row.ranking = row.ranking[0], row.more(replicates)
+        row.more = None
+    return rows
+
+
 def _rows(source: Source, manifest: Manifest, scorer: Scorer, evaluators: Mapping[str, Evaluator]) -> Iterator[Row]:
-    """The rows of a source, with their values."""
+    """The rows of a source, one by one."""
     records = [record for record in source.records if belongs(record, manifest)]
     latest = Latest(records)
     for own in newest(records, manifest).values():

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import filecmp
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from robustbench_spur.board import Source, score_board
-from robustbench_spur.manifest import load_manifest
+from robustbench_spur.board import Board, Row, Source, ranked, source_rows
+from robustbench_spur.manifest import Manifest
 from robustbench_spur.page import write_site
 from robustbench_spur.published import Published, Submitted, read_attested
 from robustbench_spur.registry import Registry
 from robustbench_spur.sidebyside import side_by_side
-from robustbench_spur.store import Store, replacing
-from robustbench_spur.submission.entry import load_entry
+from robustbench_spur.statistics import replicates_to_rank
+from robustbench_spur.store import replacing
+from robustbench_spur.submission.entry import Entry, load_entry
 from robustbench_spur.tablecsv import csv_text
 from robustbench_spur.tables import markdown
 
@@ -28,25 +31,45 @@ SEVERAL = 8
 """Entries from which processes are started to score them side by side."""
 
 
-def build(
-    published: Published, scores: Store | None = None, target: Path | None = None, processes: int | None = None
-) -> list[Path]:
+def scored(published: Published, processes: int | None = None) -> Board:
+    """The board of all entries, scored side by side.
+
+    Args:
+        published: the board.
+        processes: as many as there are processors where None; one for a few entries.
+    """
+    entries = published.entries
+    work = partial(entry_rows, manifest=published.manifest, replicates=replicates_for([one.entry for one in entries]))
+    few = 1 if len(entries) < SEVERAL else processes
+    rows = side_by_side(work, [one.folder for one in entries], processes=few)
+    return ranked([row for own in rows for row in own], published.manifest)
+
+
+def replicates_for(entries: Sequence[Entry], alpha: float = 0.05) -> int:
+    """Replicates that ranking takes where all entries of a track meet in one table."""
+    tracks = Counter(entry.track for entry in entries)
+    return replicates_to_rank(max(tracks.values(), default=0), alpha)
+
+
+def entry_rows(folder: Path, manifest: Manifest, replicates: int) -> list[Row]:
+    """The rows of an entry, with their values and without ranks."""
+    entry = load_entry(folder)
+    one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
+    return source_rows(Source(one.records, one.arrays, one.standing), manifest, None, replicates=max(1, replicates))
+
+
+def build(published: Published, target: Path | None = None, board: Board | None = None) -> list[Path]:
     """Write all generated files of a board.
 
     Args:
         published: the board.
-        scores: where resampled values are kept.
         target: folder that they are written into; the board's own where None.
-        processes: that score entries side by side; as many as there are processors where None.
+        board: its rows, where they are there already.
 
     Returns:
         The files.
     """
-    folder = target or published.folder
-    if scores is not None and len(published.entries) >= SEVERAL:
-        work = partial(score_entry, board=published.manifest.board, scores=scores.root)
-        side_by_side(work, [one.folder for one in published.entries], processes=processes)
-    board = published.board(scores)
+    folder, board = target or published.folder, board or scored(published)
     written = []
     for name, text in (("board.csv", csv_text(board)), ("BOARD.md", _head(published) + markdown(board))):
         with replacing(folder / name) as temporary:
@@ -54,13 +77,6 @@ def build(
             temporary.chmod(0o644)
         written.append(folder / name)
     return [*written, *write_site(board, folder, Registry(), published.folder / PICTURES)]
-
-
-def score_entry(folder: Path, board: str, scores: Path) -> None:
-    """Keep the resampled values of an entry that the table is made of; nothing is computed where they are there."""
-    manifest, entry = load_manifest(board), load_entry(folder)
-    one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
-    score_board([Source(one.records, one.arrays, one.standing)], manifest, Store(scores))
 
 
 def _head(published: Published) -> str:
@@ -71,11 +87,16 @@ def _head(published: Published) -> str:
     )
 
 
-def differing(published: Published, scores: Store | None = None) -> list[str]:
-    """Names of generated files that are not what the entries give: changed, missing, or left over."""
+def differing(published: Published, board: Board | None = None) -> list[str]:
+    """Names of generated files that are not what the entries give: changed, missing, or left over.
+
+    Args:
+        published: the board.
+        board: its rows, where they are there already.
+    """
     with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
         fresh = Path(folder)
-        build(published, scores, fresh)
+        build(published, fresh, board)
         names = {path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file()}
         there = {path.relative_to(published.folder).as_posix() for path in _generated(published.folder)}
         same, _, _ = filecmp.cmpfiles(fresh, published.folder, sorted(names & there), shallow=False)

@@ -78,7 +78,8 @@ def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> 
         if row is baseline:
             row.difference = Estimate(None, reason="the baseline itself")
         elif row.ranking is not None and _pairs(row, baseline):
-            value, spread = row.ranking[0] - baseline.ranking[0], row.ranking[1] - baseline.ranking[1]
+            first = slice(manifest.bootstrap.replicates)  # as many as every other interval rests on
+            value, spread = row.ranking[0] - baseline.ranking[0], row.ranking[1][first] - baseline.ranking[1][first]
             behind = [one.support for one in (row, baseline) if one.support is not None]
             fewest = min(behind, default=None)
             row.difference = estimate(change, value, spread, manifest.bootstrap.confidence, patients=fewest)

@@ -188,8 +188,8 @@ class Scorer:
     ) -> Floats:
         """One metric under more resamplings than intervals take, shape (count,).
 
-        The first of them are those of :meth:`replicates`. They are drawn and kept in blocks of that number, so that a
-        greater count computes what it adds.
+        The first of them are those of :meth:`replicates`, which are kept. The others are computed each time: one metric takes
+        less than finding it again.
 
         Args:
             evaluator: with its settings.
@@ -200,7 +200,9 @@ class Scorer:
             patients: see :meth:`replicates`.
         """
         blocks = range(-(-count // self.bootstrap.replicates))
-        parts = [self._block(evaluator, predictions, name, k, (metric,), patients)[metric] for k in blocks]
+        among = population([predictions]) if patients is None else patients
+        parts = [self._block(evaluator, predictions, name, 0, (metric,), patients)[metric]] if blocks else [np.empty(0)]
+        parts += [self._resample(evaluator, predictions, k, (metric,), among)[metric] for k in blocks[1:]]
         return np.concatenate(parts)[:count]
 
     def _block(

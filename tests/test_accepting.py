@@ -15,7 +15,6 @@ from robustbench_spur.accepting import BoardVerdict, verify_board
 from robustbench_spur.building import build
 from robustbench_spur.manifest import Manifest, load_manifest
 from robustbench_spur.published import entry_folders, open_published
-from robustbench_spur.store import Store
 from robustbench_spur.submission.remarks import Remark
 from robustbench_spur.types import SpurbenchError
 from tests.submission.faults import RECORD, put
@@ -66,13 +65,10 @@ def test_a_board_in_order_has_no_remark(board: Path) -> None:
     assert (whole["verdict"], whole["cells"], len(entries)) == ("verified", 4, 2)
 
 
-def test_it_tells_how_far_it_is_and_keeps_resampled_values(board: Path, tmp_path: Path) -> None:
-    from robustbench_spur.store import Store
-
-    told = []
-    verify_board(board, "", Store(tmp_path / "scores"), lambda *at: told.append(at), 1, pages=False)
+def test_it_tells_how_far_it_is(board: Path) -> None:
+    told: list[tuple[int, int]] = []
+    verify_board(board, "", lambda *at: told.append(at), 1, pages=False)
     assert told == [(1, 2), (2, 2)]
-    assert any((tmp_path / "scores").iterdir())
 
 
 def test_a_fault_of_an_entry_is_one_of_the_board(board: Path) -> None:
@@ -227,15 +223,15 @@ def test_html_in_a_name_is_escaped_on_every_page(board: Path) -> None:
 
 
 def test_a_board_that_cannot_be_scored_or_shown_is_a_fault_and_no_crash(
-    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("what no check foresaw")
 
     monkeypatch.setattr("robustbench_spur.accepting.differing", broken)
     assert only(verified(board, pages=True).remarks).found == "ZeroDivisionError: 'what no check foresaw'"
-    monkeypatch.setattr("robustbench_spur.accepting.score_entry", broken)
-    found = verify_board(board, scores=Store(tmp_path / "scores"), processes=1, pages=False)
+    monkeypatch.setattr("robustbench_spur.accepting.entry_rows", broken)
+    found = verify_board(board, processes=1)
     assert [one.sound for one in found.entries] == [False, False]
 
 

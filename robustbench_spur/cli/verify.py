@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,12 +70,10 @@ def main(options: argparse.Namespace) -> int:
 
 def _board(options: argparse.Namespace) -> int:
     from robustbench_spur.accepting import verify_board
-    from robustbench_spur.store import Store
 
     if options.reproduce or options.attest:
         raise SpurbenchError("Expected an entry with --reproduce and --attest, found a board. Give the entry's folder.")
-    with tempfile.TemporaryDirectory(prefix="spurbench-") as folder:
-        found = verify_board(options.folder, options.against, Store(Path(folder)), None if options.json else _told)
+    found = verify_board(options.folder, options.against, None if options.json else _told)
     if options.json:
         print_json(found.as_dicts())
         return _code(found.sound, (*found.remarks, *(one for v in found.entries for one in v.remarks)), options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,14 @@ def built_in(entry: Entry) -> Plugin | None:
     """The project's own method that an entry is of; None where it is another's, or is not here."""
     if entry.method.origin != BUILT_IN:
         return None
+    return _own(entry.method.name)
+
+
+@lru_cache(maxsize=512)
+def _own(name: str) -> Plugin | None:
+    """The project's own method of a name; all cells of an entry ask for it."""
     try:
-        plugin = Registry().find("method", entry.method.name)
+        plugin = Registry().find("method", name)
     except SpurbenchError:
         return None
     return plugin if plugin.origin == BUILT_IN and plugin.source is not None else None

@@ -24,23 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Write the table and the site, or say which of them are out of date."""
-    import tempfile
-
     from robustbench_spur.building import build, differing
     from robustbench_spur.manifest import boards_folder
     from robustbench_spur.published import open_published
-    from robustbench_spur.store import Store
 
     folder = options.folder or boards_folder() / options.board
     if not folder.is_dir():
         raise SpurbenchError(f"Expected the folder of a board at {folder}, found none.")
     published = open_published(folder)
-    with tempfile.TemporaryDirectory(prefix="spurbench-") as kept:
-        if options.check:
-            names = differing(published, Store(Path(kept)))
-            for name in names:
-                print(f"{name} is not what the entries give. Run: spurbench leaderboard build {folder}")
-            return 1 if names else 0
-        written = build(published, Store(Path(kept)))
+    if options.check:
+        names = differing(published)
+        for name in names:
+            print(f"{name} is not what the entries give. Run: spurbench leaderboard build {folder}")
+        return 1 if names else 0
+    written = build(published)
     print(f"{len(written)} files of {len(published.entries)} entries. Page: {folder / 'index.html'}")
     return 0
