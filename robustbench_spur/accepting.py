@@ -145,10 +145,11 @@ def _readable(folders: Sequence[Path]) -> Iterator[Entry]:
 def _verify_one(folder: Path, board: str, replicates: int) -> tuple[Verdict, list[Row]]:
     """Verify an entry; where it is sound and pages are asked for, give its rows too."""
     manifest, rows = load_manifest(board), list[Row]()
-    verdict = Verifier(manifest).verify(folder)
+    verifier = Verifier(manifest)
+    verdict = verifier.verify(folder)
     if replicates and verdict.sound:
         try:
-            rows = entry_rows(folder, manifest, replicates)
+            rows = entry_rows(folder, manifest, replicates, verifier.read)
         except Exception as error:  # a stranger's entry stops no other's, as in the verifier
             verdict.remarks.append(unforeseen(ENTRY, error))
     return verdict, rows

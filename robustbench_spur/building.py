@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from robustbench_spur.board import Board, Row, Source, ranked, source_rows
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.page import write_site
 from robustbench_spur.published import Published, Submitted, read_attested
+from robustbench_spur.record import Record
 from robustbench_spur.registry import Registry
+from robustbench_spur.rows import Arrays
 from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.statistics import replicates_to_rank
 from robustbench_spur.store import replacing
@@ -27,6 +29,7 @@ PICTURES = "pictures"
 """Folder of example images, which are made once, since pixels may differ by a grey level between machines."""
 
 
+Read = tuple[Record, Arrays]
 SEVERAL = 8
 """Entries from which processes are started to score them side by side."""
 
@@ -51,11 +54,25 @@ def replicates_for(entries: Sequence[Entry], alpha: float = 0.05) -> int:
     return replicates_to_rank(max(tracks.values(), default=0), alpha)
 
 
-def entry_rows(folder: Path, manifest: Manifest, replicates: int) -> list[Row]:
-    """The rows of an entry, with their values and without ranks."""
+def entry_rows(
+    folder: Path, manifest: Manifest, replicates: int, read: Mapping[tuple[str, int], Read] | None = None
+) -> list[Row]:
+    """The rows of an entry, with their values and without ranks.
+
+    Args:
+        folder: of the entry.
+        manifest: of the board.
+        replicates: of the column that ranks.
+        read: record and predictions of its cells by split and seed, where they have been read.
+    """
     entry = load_entry(folder)
     one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
-    return source_rows(Source(one.records, one.arrays, one.standing), manifest, None, replicates=max(1, replicates))
+    source = Source(one.records, one.arrays, one.standing)
+    if read is not None:
+        cells = [read[cell.split, cell.seed] for cell in entry.cells]
+        arrays = {id(record): own for record, own in cells}
+        source = Source([record for record, _ in cells], lambda record: arrays[id(record)], one.standing)
+    return source_rows(source, manifest, None, replicates=max(1, replicates))
 
 
 def build(published: Published, target: Path | None = None, board: Board | None = None) -> list[Path]:

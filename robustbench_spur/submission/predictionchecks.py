@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -107,6 +108,11 @@ def _check_rows(arrays: Arrays, partition: str, pin: SplitPin, name: str) -> Non
     """Refuse rows that are not the manifest's, in its order."""
     ids, labels, attributes, clusters = (arrays[f"{partition}/{column}"] for column in list(ROWS)[:4])
     expected = pin.partitions[partition]
+    exact = tuple(
+        (array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest()) for array in (ids, labels, attributes, clusters)
+    )
+    if (expected.sha256, exact) in _SEEN:
+        return
     if len(np.unique(ids)) != len(ids):
         values, counts = np.unique(ids, return_counts=True)
         told = f"{np.count_nonzero(counts > 1)} ids more than once in {partition}, the first {quoted(values[counts > 1][0])}"
@@ -122,6 +128,13 @@ def _check_rows(arrays: Arrays, partition: str, pin: SplitPin, name: str) -> Non
         found = f"rows of {partition} with the hash {digest[:16]}"
         remedy = "Ids, labels, attributes and patients have to be the board's, in its order. Run the cell on the board's split."
         raise FaultError(name, found, f"{expected.sha256[:16]}, the board's", remedy)
+    if len(_SEEN) < MOST_SEEN:
+        _SEEN.add((expected.sha256, exact))
+
+
+_SEEN: set[tuple[str, Any]] = set()
+"""Rows, byte for byte, that were found to be a partition's: most cells of a board bring the same."""
+MOST_SEEN = 1000
 
 
 def _check_own(rows: Predictions, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -270,19 +283,22 @@ def unlike(stated: Any, found: Any, tolerance: float, where: str = "") -> str:
     >>> unlike({"a": [1.0, {"b": 2.0}]}, {"a": [1.0, {"b": 2.1}]}, 1e-6)
     'a.1.b'
     """
-    if isinstance(found, Mapping):
-        if not isinstance(stated, Mapping) or {str(key) for key in found} != {str(key) for key in stated}:
-            return where or "."
-        pairs = [(str(key), stated[str(key)], value) for key, value in found.items()]
-    elif isinstance(found, list | tuple):
-        if not isinstance(stated, list | tuple) or len(stated) != len(found):
-            return where or "."
-        pairs = [(str(place), one, found[place]) for place, one in enumerate(stated)]
-    elif isinstance(found, float) or (isinstance(found, int) and not isinstance(found, bool)):
-        return "" if close(stated, finite(found), tolerance) else where or "."  # a record has no NaN
-    else:
-        return "" if stated == found else where or "."
-    for key, one, other in pairs:
-        if place := unlike(one, other, tolerance, f"{where}.{key}".lstrip(".")):
-            return place
-    return ""
+    if type(stated) is type(found) and stated == found:
+        return ""
+    pairs = _pairs(stated, found)
+    if pairs is None:
+        number = isinstance(found, int | float) and not isinstance(found, bool)
+        same = close(stated, finite(found), tolerance) if number else stated == found  # a record has no NaN
+        return "" if same else where or "."
+    places = (unlike(one, other, tolerance, f"{where}.{key}".lstrip(".")) for key, one, other in pairs)
+    return next((place for place in places if place), "")
+
+
+def _pairs(stated: Any, found: Any) -> list[tuple[str, Any, Any]] | None:
+    """What two JSON values hold, pair by pair; None where they are no two objects of the same keys, or lists of a length."""
+    if isinstance(found, Mapping) and isinstance(stated, Mapping):
+        if {str(key) for key in found} == {str(key) for key in stated}:
+            return [(str(key), stated[str(key)], value) for key, value in found.items()]
+    elif isinstance(found, list | tuple) and isinstance(stated, list | tuple) and len(stated) == len(found):
+        return [(str(place), one, found[place]) for place, one in enumerate(stated)]
+    return None

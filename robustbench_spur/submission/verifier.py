@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Manifest, manifest_sha256
 from robustbench_spur.record import Record
@@ -90,11 +92,15 @@ class Verifier:
         manifest: of the board, as it is installed: never what a submission brings.
         known: what other entries say.
         limits: how much is read.
+
+    Attributes:
+        read: record and predictions of every cell of the entry that was verified last.
     """
 
     def __init__(self, manifest: Manifest, known: Known | None = None, limits: Limits = LIMITS) -> None:
         self.manifest, self.known, self.limits = manifest, known or Known(), limits
         self.ranking = manifest.column(manifest.rank_by)
+        self.read: dict[tuple[str, int], tuple[Record, dict[str, NDArray[Any]]]] = {}
 
     @cached_property
     def evaluators(self) -> list[Evaluator]:
@@ -104,6 +110,7 @@ class Verifier:
     def verify(self, folder: Path) -> Verdict:
         """Everything that can be said of an entry without running anything of it."""
         verdict = Verdict(folder)
+        self.read.clear()
         try:
             there = listed(folder, self.limits)
             entry = verdict.entry = load_entry(folder, self.limits)
@@ -143,6 +150,7 @@ class Verifier:
             if cell.weights is not None:
                 file = cell.weights
                 check_weights(check_file(folder, file.file, file.sha256, file.bytes), file.file)
+            self.read[cell.split, cell.seed] = record, {}
             if record.status != "done":
                 return found
             if cell.predictions is None:
@@ -178,7 +186,10 @@ class Verifier:
             raise FaultError(cell.record.file, "no predictions", "a file of predictions", "Add it.")
         path = check_file(folder, file.file, file.sha256, file.bytes)
         collected = [name for one in self.evaluators for name in one.collects]
-        return predictions_of(record, read_arrays(path, file.file, self.limits), self.manifest, file.file, collected)
+        arrays = read_arrays(path, file.file, self.limits)
+        found = predictions_of(record, arrays, self.manifest, file.file, collected)
+        self.read[cell.split, cell.seed] = record, arrays
+        return found
 
     def _note(self, cell: Cell, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
         """What of a cell is held against other entries."""
