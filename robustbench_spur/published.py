@@ -102,7 +102,7 @@ class Submitted:
             team=self.entry.team,
             source=self.entry.method_source,
             tier="reproduced" if reproduced and rescored else "rescored" if rescored else "claimed",
-            collected=bool(done) and all(key in of for key in done),
+            collected=all(key in of for key in done),
         )
 
 
