@@ -93,14 +93,14 @@ def in_checkout(folder: str, ending: str) -> set[str]:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    moved = {
-        f"robustbench_spur/{name}" for name in in_checkout("methods", ".py") | in_checkout("leaderboards", ".json")
-    }
+    boards = {name for name in in_checkout("leaderboards", ".json") if name.endswith("/board.json")}
+    moved = {f"robustbench_spur/{name}" for name in in_checkout("methods", ".py") | boards}
     own = in_checkout("robustbench_spur", ".py") | in_checkout("robustbench_spur", ".j2")
     assert own | moved | {"robustbench_spur/py.typed"} <= names
     assert any(name.endswith(".j2") for name in own)
     assert any(name.endswith("v1/board.json") for name in moved)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"robustbench_spur"}
+    assert not [name for name in names if "/entries/" in name or name.endswith((".npz", ".html", ".png"))]
     assert not [name for name in names if "/tests/" in name or "/shared/" in name or name.endswith(".pyc")]
 
 
