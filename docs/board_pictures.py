@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from robustbench_spur.networks import build, load_classifier
+from robustbench_spur.page.addresses import slug
 from robustbench_spur.registry import Registry
 from robustbench_spur.saliency import grad_cam, last_maps
 from robustbench_spur.splitref import OpenSplit, parse_splits
-from robustbench_spur.submission.entry import slug
 
 SPLITS = ("phantom/field@all", "phantom/orientation", "phantom/clean")
 SIZE, COLUMNS, MARGIN, LABEL, SIDE, TIMES = 64, 6, 4, 18, 118, 2

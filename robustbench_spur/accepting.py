@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from robustbench_spur.published import (
     read_attested,
     read_withdrawn,
 )
+from robustbench_spur.repository import git
 from robustbench_spur.rows import Row
 from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import file_sha256
@@ -131,7 +131,7 @@ def _verified(
     folders: Sequence[Path], manifest: Manifest, pages: bool, told: Told | None, processes: int | None
 ) -> list[tuple[Verdict, list[Row]]]:
     """The verdict on every entry and its rows, in the order of the folders, made side by side."""
-    replicates = replicates_for(list(_readable(folders))) if pages else 0
+    replicates = replicates_for(list(_readable(folders)), manifest.alpha) if pages else 0
     return side_by_side(partial(_verify_one, board=manifest.board, replicates=replicates), folders, told, processes)
 
 
@@ -259,12 +259,8 @@ def _since(folder: Path, commit: str) -> tuple[set[str], list[Remark]]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, env=kept, check=False)
-    except FileNotFoundError as error:
-        raise SpurbenchError("Expected git to compare with a commit, found none. Install it.") from error
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+    printed = git(folder, *arguments, purpose="compare with a commit")
+    return None if printed is None else printed.decode(errors="replace")
 
 
 def _differences(folder: Path, commit: str) -> Iterator[tuple[str, str]]:

@@ -42,14 +42,15 @@ def scored(published: Published, processes: int | None = None) -> Board:
         processes: as many as there are processors where None; one for a few entries.
     """
     entries = published.entries
-    work = partial(entry_rows, manifest=published.manifest, replicates=replicates_for([one.entry for one in entries]))
+    replicates = replicates_for([one.entry for one in entries], published.manifest.alpha)
+    work = partial(entry_rows, manifest=published.manifest, replicates=replicates)
     few = 1 if len(entries) < SEVERAL else processes
     rows = side_by_side(work, [one.folder for one in entries], processes=few)
     return ranked([row for own in rows for row in own], published.manifest)
 
 
-def replicates_for(entries: Sequence[Entry], alpha: float = 0.05) -> int:
-    """Replicates that ranking takes where all entries of a track meet in one table."""
+def replicates_for(entries: Sequence[Entry], alpha: float) -> int:
+    """Replicates that ranking at a level takes where all entries of a track meet in one table."""
     tracks = Counter(entry.track for entry in entries)
     return replicates_to_rank(max(tracks.values(), default=0), alpha)
 

@@ -12,6 +12,7 @@ from typing import Any
 from robustbench_spur.home import Home
 from robustbench_spur.protocols import parse_protocol
 from robustbench_spur.registry import Registry
+from robustbench_spur.sidebyside import processors
 from robustbench_spur.splitref import OpenSplit, SplitRef
 from robustbench_spur.stage import IMAGE_KINDS
 from robustbench_spur.store import Store, canonical
@@ -48,7 +49,7 @@ def numerics(device: str) -> dict[str, str]:
 
 def default_threads() -> int:
     """Threads of one stage on the CPU: as many processors as this process may use, or fewer by ``OMP_NUM_THREADS``."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = processors()
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(there, int(asked)) if asked.isdigit() and int(asked) > 0 else there
 

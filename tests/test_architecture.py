@@ -33,7 +33,7 @@ BENCH = ROOT / "conformance" / "bench.py"
 
 LAYERS = {
     "nouns": "types",
-    "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet sidebyside"
+    "ground": "parameters store stage home randomness provenance reading association pictures spreadsheet sidebyside repository"
     " evaluators.metric",
     "contracts": "intervals evaluators.base splits.base method task code averaging heads literals manifest record statistics"
     " evaluators.subject evaluators.finding networks phantom protocols gathered",

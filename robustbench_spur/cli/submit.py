@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
     """Pack the entry, verify it, and say what to do with it; exit code 1 where it has a fault."""
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.registry import Registry
-    from robustbench_spur.submission.entry import slug
+    from robustbench_spur.submission.entry import weights_path
     from robustbench_spur.submission.packing import About, pack_records
     from robustbench_spur.submission.verifier import Verifier
 
@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
         for record in records:
             if record.status == "done":
                 split = str(record.identity.split["name"])
-                _weights(record, options.weights_out / slug(split) / f"seed{record.seed}.safetensors")
+                _weights(record, weights_path(options.weights_out, split, record.seed))
     verdict = Verifier(manifest).verify(options.out)
     from robustbench_spur.cli.verify import tell
 

@@ -24,7 +24,7 @@ from robustbench_spur.record import Record, RecordStore, read_predictions
 from robustbench_spur.registry import Registry
 from robustbench_spur.runner import Watcher, carry_out
 from robustbench_spur.scoring import load_evaluators, point
-from robustbench_spur.submission.entry import Cell, read_record, slug
+from robustbench_spur.submission.entry import Cell, read_record, weights_path
 from robustbench_spur.submission.remarks import Remark, quoted
 from robustbench_spur.submission.safely import check_file
 from robustbench_spur.types import SpurbenchError
@@ -71,7 +71,7 @@ class Again:
         if cell.predictions is None:
             return None, []
         if beside is not None:
-            path = weights_path(beside, cell)
+            path = weights_path(beside, cell.split, cell.seed)
             if not path.is_file():
                 return None, []
         elif cell.weights is not None:
@@ -240,11 +240,6 @@ class Again:
         return next(one for one in self.evaluators if one.name == column.evaluator)
 
 
-def weights_path(folder: Path, cell: Cell) -> Path:
-    """Where the weights of a cell lie in a folder of weights."""
-    return folder / slug(cell.split) / f"seed{cell.seed}.safetensors"
-
-
 def _part(record: Record) -> Any:
     if record.split is None:
         raise SpurbenchError("Expected a record that has met the data, found none.")
@@ -254,4 +249,4 @@ def _part(record: Record) -> Any:
 def _value(evaluator: Evaluator, rows: Predictions, metric: str) -> float:
     if any(array not in rows.arrays for array in evaluator.collects):
         return math.nan
-    return point(evaluator, rows)[metric]
+    return point(evaluator, rows, (metric,))[metric]

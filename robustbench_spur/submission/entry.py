@@ -166,6 +166,11 @@ def slug(split: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.@+-]", ".", split).rstrip(".")
 
 
+def weights_path(folder: Path, split: str, seed: int) -> Path:
+    """Where the weights of a cell lie in a folder of weights, an entry's own or one beside it."""
+    return folder / slug(split) / f"seed{seed}.safetensors"
+
+
 def load_entry(folder: Path, limits: Limits = LIMITS) -> Entry:
     """Read what an entry states of itself.
 

@@ -33,6 +33,7 @@ from robustbench_spur.submission.entry import (
     excerpt,
     fault_of,
     slug,
+    weights_path,
 )
 from robustbench_spur.submission.predictionchecks import measured_by, partitions_of
 from robustbench_spur.types import SpurbenchError
@@ -229,7 +230,7 @@ def _cell(record: Record, arrays: Arrays, manifest: Manifest, folder: Path, weig
         write_arrays(target, _kept(arrays(record), partitions, manifest))
         predictions = _file(target, folder)
         if weights is not None:
-            path = folder / WEIGHTS / slug(split) / f"seed{record.seed}.safetensors"
+            path = weights_path(folder / WEIGHTS, split, record.seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             weights(record, path)
             given = _file(path, folder)

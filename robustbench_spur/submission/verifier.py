@@ -197,8 +197,9 @@ class Verifier:
         if rows is None:
             return
         verdict.logits[cell.split, cell.seed] = logits_hash(rows)
+        metric = str(self.ranking.metric)
         evaluator = next(one for one in self.evaluators if one.name == self.ranking.evaluator)
-        verdict.ranking[cell.split, cell.seed] = point(evaluator, rows)[str(self.ranking.metric)]
+        verdict.ranking[cell.split, cell.seed] = point(evaluator, rows, (metric,))[metric]
 
     def _check_whole(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """Seeds, copies, and results that are too good."""

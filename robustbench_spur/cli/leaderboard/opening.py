@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,12 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from robustbench_spur.cli.options import home_of
+from robustbench_spur.repository import git
 from robustbench_spur.types import SpurbenchError, nearest
 
 if TYPE_CHECKING:
     from robustbench_spur.board import Board
 
 HELP = "a board (v1), one at a commit (v1@HEAD~5), a board's folder, or a home (a folder with records)"
+PURPOSE = "read a board at a commit"
 
 
 class Opened(NamedTuple):
@@ -86,29 +86,15 @@ def _of_commit(boards: Path, name: str, ref: str, stack: ExitStack) -> Path:
         raise SpurbenchError(f"Expected the name of a board before @, such as v1@HEAD~5, found {name!r}.")
     if not ref or ref.startswith("-"):
         raise SpurbenchError(f"Expected a commit, branch or tag after {name}@, found {ref!r}.")
-    if git(boards, "rev-parse", "--is-inside-work-tree") is None:
+    if git(boards, "rev-parse", "--is-inside-work-tree", purpose=PURPOSE) is None:
         raise SpurbenchError(f"Expected the boards in a git repository for {name}@{ref}, found none at {boards}.")
-    found = git(boards, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    found = git(boards, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", purpose=PURPOSE)
     if found is None:
         raise SpurbenchError(f"Expected a commit, branch or tag after {name}@, found {ref!r}. See: git log --oneline")
-    archive = git(boards, "archive", "--format=zip", found.decode().strip(), "--", name)
+    archive = git(boards, "archive", "--format=zip", found.decode().strip(), "--", name, purpose=PURPOSE)
     if archive is None:
         raise SpurbenchError(f"Expected the board {name!r} in {ref}, found none: it is younger, or has another name.")
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="spurbench-")))
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         packed.extractall(folder)
     return folder / name
-
-
-def git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints; None where it ends with an error.
-
-    Raises:
-        SpurbenchError: git is not installed.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, env=kept, check=False)
-    except FileNotFoundError as error:
-        raise SpurbenchError("Expected git to read a board at a commit, found none. Install it.") from error
-    return done.stdout if done.returncode == 0 else None
