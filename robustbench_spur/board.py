@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.coverage import belongs
-from robustbench_spur.evaluators.base import Evaluator
+from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.home import Home
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.ranking import rank_table
-from robustbench_spur.record import Record, RecordStore
+from robustbench_spur.record import Record, RecordStore, read_partitions
 from robustbench_spur.registry import Registry
-from robustbench_spur.rows import Arrays, Latest, Measured, Row, claim, make_row, newest
+from robustbench_spur.rows import Latest, Measured, Row, claim, make_row, newest
 from robustbench_spur.scoring import Scorer, load_evaluators
 from robustbench_spur.standing import CLAIMED, Standing
 from robustbench_spur.store import Store
@@ -63,12 +63,12 @@ class Source:
 
     Args:
         records: oldest first.
-        arrays: gives the predictions of a record.
+        predictions: gives those of a record, by partition.
         standing: whose a row is, and how far it can be trusted.
     """
 
     records: Sequence[Record]
-    arrays: Callable[[Record], Arrays]
+    predictions: Callable[[Record], Mapping[str, Predictions]]
     standing: Callable[[Row], Standing] = lambda row: Standing()
 
 
@@ -88,7 +88,7 @@ def build_board(
     """
     store = RecordStore(home.records, home.predictions)
     wanted = [record for record in store if splits is None or record.identity.family in splits]
-    source = Source(wanted, store.arrays)
+    source = Source(wanted, lambda record: read_partitions(record, store.arrays(record), manifest.partitions))
     return score_board([source], manifest, Store(home.root / "scores"), plugin_files)
 
 
@@ -154,7 +154,7 @@ def _rows(source: Source, manifest: Manifest, scorer: Scorer, evaluators: Mappin
             elif row.standing.entry and _is_unpinned(row, manifest):
                 row.status, row.reason = "unranked", "the board does not pin this split's table"
             if row.seeds and row.standing.tier != CLAIMED:
-                Measured(row, source.arrays, scorer, evaluators, manifest).fill()
+                Measured(row, source.predictions, scorer, evaluators, manifest).fill()
             yield row
 
 

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from robustbench_spur.board import Board, Row, Source, ranked, source_rows
+from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.page import write_site
 from robustbench_spur.published import Published, Submitted, read_attested
 from robustbench_spur.record import Record
 from robustbench_spur.registry import Registry
-from robustbench_spur.rows import Arrays
 from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.statistics import replicates_to_rank
 from robustbench_spur.store import replacing
@@ -29,7 +29,7 @@ PICTURES = "pictures"
 """Folder of example images, which are made once, since pixels may differ by a grey level between machines."""
 
 
-Read = tuple[Record, Arrays]
+Read = tuple[Record, Mapping[str, Predictions]]
 SEVERAL = 8
 """Entries from which processes are started to score them side by side."""
 
@@ -68,11 +68,12 @@ def entry_rows(
     """
     entry = load_entry(folder)
     one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
-    source = Source(one.records, one.arrays, one.standing)
-    if read is not None:
+    if read is None:
+        source = one.source(manifest)
+    else:
         cells = [read[cell.split, cell.seed] for cell in entry.cells]
-        arrays = {id(record): own for record, own in cells}
-        source = Source([record for record, _ in cells], lambda record: arrays[id(record)], one.standing)
+        predictions = {id(record): own for record, own in cells}
+        source = Source([record for record, _ in cells], lambda record: predictions[id(record)], one.standing)
     return source_rows(source, manifest, None, replicates=max(1, replicates))
 
 

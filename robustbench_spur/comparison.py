@@ -310,14 +310,11 @@ class Comparison:
             points = [point(what.evaluator, part) for _, part in parts]
             if what.metric not in points[0]:
                 raise SpurbenchError(f"Unknown metric {what.name!r}. {nearest(what.metric, list(points[0]))}")
-            spread = [
-                self.scorer.more_replicates(what.evaluator, part, name, what.metric, count, among)
-                for name, part in parts
-            ]
+            spread = self.scorer.more_replicates(what.evaluator, parts, what.metric, count, among)
             value = float(np.mean([one[what.metric] for one in points]))
             behind = [what.evaluator.support(part).get(what.metric) for _, part in parts]
             support = min((one for one in behind if one is not None), default=None)
-            self._kept[key] = Measurement(value, np.mean(spread, axis=0), len(everybody.patients), support)
+            self._kept[key] = Measurement(value, spread.mean(axis=0), len(everybody.patients), support)
         return self._kept[key]
 
     def _predictions(self, record: Record, what: Quantity) -> tuple[str, Predictions]:

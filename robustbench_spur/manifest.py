@@ -132,6 +132,11 @@ class Manifest(Settings):
             raise ValueError(f"rank_by has to name a column of a metric with a direction, found {self.rank_by!r}")
         return self
 
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions that its columns are of."""
+        return tuple(dict.fromkeys(column.partition for column in self.columns))
+
     def setup(self, dataset: str) -> Setup | None:
         """What the board trains a dataset's cells with; None where the board does not have the dataset."""
         return self.setups.get(dataset)

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from robustbench_spur.board import Board, Source, score_board
 from robustbench_spur.manifest import Manifest, read_manifest
-from robustbench_spur.record import Part, Record
+from robustbench_spur.record import Part, Record, read_partitions
 from robustbench_spur.rows import Row
 from robustbench_spur.standing import Standing
 from robustbench_spur.store import Store
@@ -91,6 +91,14 @@ class Submitted:
         except FaultError as fault:
             raise SpurbenchError(f"{self.folder.name}: {fault}") from fault
 
+    def source(self, manifest: Manifest) -> Source:
+        """Its records as the board takes them."""
+        return Source(
+            self.records,
+            lambda record: read_partitions(record, self.arrays(record), manifest.partitions),
+            self.standing,
+        )
+
     def standing(self, row: Row) -> Standing:
         """How far the numbers of one of its rows can be trusted."""
         done = {(str(one.identity.split["name"]), one.seed) for one in row.records if one.status == "done"}
@@ -124,8 +132,7 @@ class Published:
 
     def board(self, scores: Store | None = None) -> Board:
         """Score and rank the entries. Imports no torch."""
-        sources = [Source(one.records, one.arrays, one.standing) for one in self.entries]
-        return score_board(sources, self.manifest, scores)
+        return score_board([one.source(self.manifest) for one in self.entries], self.manifest, scores)
 
 
 def entry_folders(folder: Path) -> Iterator[Path]:

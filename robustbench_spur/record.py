@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -111,6 +111,22 @@ def read_predictions(arrays: Mapping[str, NDArray[Any]], split: SplitPart, parti
     rows = [own.pop(name) for name in ROWS]
     conflict = conflict_groups(split.counts["train"], groups)
     return Predictions(rows[0], rows[1], rows[2], rows[3], rows[4], groups, own, conflict)
+
+
+def read_partitions(
+    record: Record, arrays: Mapping[str, NDArray[Any]], partitions: Iterable[str]
+) -> dict[str, Predictions]:
+    """The predictions of those of these partitions that a record's file has.
+
+    Args:
+        record: that they are of; none where it has no account of the data.
+        arrays: of the file.
+        partitions: names.
+    """
+    split = record.split
+    if split is None:
+        return {}
+    return {one: read_predictions(arrays, split, one) for one in partitions if f"{one}/logits" in arrays}
 
 
 def predictions_arrays(partition: str, predictions: Predictions) -> dict[str, NDArray[Any]]:

@@ -15,14 +15,13 @@ from robustbench_spur.coverage import departure
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Column, Manifest
 from robustbench_spur.protocols import FOLDS
-from robustbench_spur.record import Record, read_predictions
+from robustbench_spur.record import Record
 from robustbench_spur.scoring import Patients, Scorer, metric_of, point, population
 from robustbench_spur.standing import Standing
 from robustbench_spur.statistics import estimate
 from robustbench_spur.types import Estimate
 
 Floats = NDArray[np.float64]
-Arrays = dict[str, NDArray[Any]]
 UNCHECKED = "needs the weights, or a run repeated by the maintainers"
 """Why a number is missing that cannot be computed again from predictions."""
 FAILED, DEPARTING, RULED = range(3)
@@ -252,7 +251,7 @@ class Measured:
 
     Args:
         row: to fill.
-        arrays: gives the predictions of a record.
+        predictions: gives those of a record, by partition.
         scorer: gives resampled values.
         evaluators: of the board, by name.
         manifest: of the board.
@@ -261,12 +260,13 @@ class Measured:
     def __init__(
         self,
         row: Row,
-        arrays: Callable[[Record], Arrays],
+        predictions: Callable[[Record], Mapping[str, Predictions]],
         scorer: Scorer,
         evaluators: Mapping[str, Evaluator],
         manifest: Manifest,
     ) -> None:
-        self.row, self.arrays, self.scorer, self.evaluators, self.manifest = row, arrays, scorer, evaluators, manifest
+        self.row, self.predictions, self.scorer = row, predictions, scorer
+        self.evaluators, self.manifest = evaluators, manifest
         self._done = row.measured
         self._patients_of: dict[str, Patients] = {}
         self._predictions: dict[str, list[tuple[str, Predictions]]] = {}
@@ -274,10 +274,10 @@ class Measured:
 
     def fill(self) -> None:
         """Set ``values`` and what the ranking needs."""
-        files = [self.arrays(record) for record in self._done]
-        for partition in dict.fromkeys(column.partition for column in self.manifest.columns):
-            if all(f"{partition}/logits" in arrays for arrays in files):
-                self._predictions[partition] = self._read(partition, files)
+        files = [self.predictions(record) for record in self._done]
+        for partition in self.manifest.partitions:
+            if all(partition in own for own in files):
+                self._predictions[partition] = self._named(partition, files)
                 self._patients_of[partition] = self._resampled(partition)
         self.row.values = {column.name: self._value(column) for column in self.manifest.columns}
         ranking = self.manifest.column(self.manifest.rank_by)
@@ -296,14 +296,13 @@ class Measured:
             return None
         return population([rows for _, rows in self._predictions[partition]])
 
-    def _read(self, partition: str, files: list[dict[str, Any]]) -> list[tuple[str, Predictions]]:
+    def _named(self, partition: str, files: Sequence[Mapping[str, Predictions]]) -> list[tuple[str, Predictions]]:
         """The predictions of a partition, seed by seed, with the name that their replicates are kept under."""
-        found = []
-        for record, arrays in zip(self._done, files, strict=True):
-            if record.split is not None and record.predictions is not None:
-                name = f"{record.predictions.sha256}/{partition}"
-                found.append((name, read_predictions(arrays, record.split, partition)))
-        return found
+        return [
+            (f"{record.predictions.sha256}/{partition}", own[partition])
+            for record, own in zip(self._done, files, strict=True)
+            if record.predictions is not None
+        ]
 
     def _has(self, column: Column) -> bool:
         """Whether the column can be computed: what collects of the model must have done so with the board's settings."""
@@ -358,11 +357,10 @@ class Measured:
 
     def _more(self, column: Column, metric: str, count: int) -> Floats:
         """Mean over the seeds of ``count`` replicates of a metric."""
-        files, evaluator = [self.arrays(record) for record in self._done], self.evaluators[column.evaluator]
-        read = self._read(column.partition, files)
+        read = self._named(column.partition, [self.predictions(record) for record in self._done])
         among = self._patients_of[column.partition]
-        spread = [self.scorer.more_replicates(evaluator, rows, name, metric, count, among) for name, rows in read]
-        return np.asarray(np.mean(spread, axis=0))
+        spread = self.scorer.more_replicates(self.evaluators[column.evaluator], read, metric, count, among)
+        return np.asarray(spread.mean(axis=0))
 
     def _value(self, column: Column) -> Any:
         if column.parameter is not None:

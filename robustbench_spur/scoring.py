@@ -18,7 +18,7 @@ from robustbench_spur.evaluators.metric import Metric
 from robustbench_spur.intervals import minimum
 from robustbench_spur.manifest import Bootstrap, EvaluatorPin, Manifest
 from robustbench_spur.registry import Registry
-from robustbench_spur.statistics import estimate, resample, strata_of
+from robustbench_spur.statistics import estimate, ratio, resample, strata_of
 from robustbench_spur.store import Store, content_hash, file_sha256, write_arrays
 from robustbench_spur.types import Estimate, SpurbenchError, nearest
 
@@ -130,11 +130,11 @@ def metric_of(evaluator: Evaluator, name: str) -> Metric:
 
 def point(evaluator: Evaluator, predictions: Predictions, metrics: Collection[str] | None = None) -> dict[str, float]:
     """Metrics on the patients themselves, all where None are named; NaN where undefined."""
+    if metrics is None or evaluator in predictions.points:
+        every = evaluator.points(predictions)
+        return {name: every[name] for name in (every if metrics is None else metrics)}
     ones = np.ones((1, len(predictions.patients)))
-    measured = (
-        evaluator.measure(predictions, ones) if metrics is None else evaluator.measure_only(predictions, ones, metrics)
-    )
-    return {name: float(values[0]) for name, values in measured.items()}
+    return {name: float(values[0]) for name, values in evaluator.measure_only(predictions, ones, metrics).items()}
 
 
 def code_sha256(evaluator: Evaluator) -> str:
@@ -180,30 +180,64 @@ class Scorer:
     def more_replicates(
         self,
         evaluator: Evaluator,
-        predictions: Predictions,
-        name: str,
+        parts: Sequence[tuple[str, Predictions]],
         metric: str,
         count: int,
         patients: Patients = None,
     ) -> Floats:
-        """One metric under more resamplings than intervals take, shape (count,).
+        """One metric of several predictions under more resamplings than intervals take, shape (parts, count).
 
         The first of them are those of :meth:`replicates`, which are kept. The others are computed each time: one metric takes
         less than finding it again.
 
         Args:
             evaluator: with its settings.
-            predictions: of one partition.
-            name: see :meth:`replicates`.
+            parts: predictions of one partition, each with its name, see :meth:`replicates`.
             metric: of the evaluator.
             count: number of resamplings.
             patients: see :meth:`replicates`.
         """
-        blocks = range(-(-count // self.bootstrap.replicates))
-        among = population([predictions]) if patients is None else patients
-        parts = [self._block(evaluator, predictions, name, 0, (metric,), patients)[metric]] if blocks else [np.empty(0)]
-        parts += [self._resample(evaluator, predictions, k, (metric,), among)[metric] for k in blocks[1:]]
-        return np.concatenate(parts)[:count]
+        first = [self._block(evaluator, rows, name, 0, (metric,), patients)[metric] for name, rows in parts]
+        found = np.array([one[:count] for one in first])
+        if count <= self.bootstrap.replicates:
+            return found
+        several = [rows for _, rows in parts]
+        more = self._at_once(evaluator, several, metric, count - found.shape[1], patients)
+        if more is None:
+            blocks = range(1, -(-count // self.bootstrap.replicates))
+            each = [
+                np.concatenate([self._resample(evaluator, rows, k, (metric,), patients)[metric] for k in blocks])
+                for rows in several
+            ]
+            more = np.array(each)[:, : count - found.shape[1]]
+        return np.concatenate([found, more], axis=1)
+
+    def _at_once(
+        self, evaluator: Evaluator, parts: Sequence[Predictions], metric: str, count: int, patients: Patients
+    ) -> Floats | None:
+        """The replicates after the first block, shape (parts, count), in one pass through the draws.
+
+        None where the metric is no quotient of sums over patients, or the predictions are not of the same patients.
+        """
+        quotients = [sums for rows in parts if (sums := evaluator.quotient(rows, metric)) is not None]
+        if patients is not None or len(quotients) < len(parts):
+            return None
+        among = population(parts[:1])
+        for rows in parts[1:]:
+            other = population([rows])
+            if not (np.array_equal(other.patients, among.patients) and np.array_equal(other.strata, among.strata)):
+                return None
+
+        def measure(counts: Floats) -> dict[str, Floats]:
+            return {str(k): ratio(*(counts @ sums).T) for k, sums in enumerate(quotients)}
+
+        draws = self.bootstrap
+        step, found = draws.replicates, []
+        for start in range(step, step + count, step):
+            size = min(step, step + count - start)
+            part = resample(measure, len(among.patients), step, draws.seed, among.strata, first=start)
+            found.append(np.array([part[str(k)][:size] for k in range(len(parts))]))
+        return np.concatenate(found, axis=1)
 
     def _block(
         self,

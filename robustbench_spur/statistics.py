@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from robustbench_spur.intervals import estimate as estimate
 from robustbench_spur.types import SpurbenchError
 
 Floats = NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 
 BLOCK_BYTES = 8_000_000
 """Size of the intermediate arrays of a block of resamplings, in bytes: about a processor's cache."""
@@ -31,8 +32,14 @@ BLOCK_BYTES = 8_000_000
 MINIMUM_STRATUM = 10
 """Fewest patients of a stratum. Resampling n patients shows (n - 1) / n of their variance, and of a single one none."""
 
+SUMS_BYTES = 24_000_000
+"""The same where sums over sorted examples are kept, an addition per example and block."""
+
 COUNTS_BYTES = 128_000_000
 """Size that the counts of resamplings drawn together may have, in bytes."""
+
+WIDE = 256
+"""Columns from which rows are added up one by one."""
 
 KEPT_BYTES = 8_000_000
 """Size of counts that are kept for the next evaluator, in bytes; drawing them takes as long as measuring does."""
@@ -227,6 +234,29 @@ def patient_sums(
     """
     sums = np.bincount(patient * cells + codes, weights, minlength=patients * cells)
     return sums.astype(np.float64).reshape(patients, cells)
+
+
+def running_sums(rows: NDArray[Number], order: NDArray[np.int64]) -> NDArray[Number]:
+    """Sums of the first k of the rows that are named one by one, for k from 0.
+
+    Args:
+        rows: shape (r, columns).
+        order: indices of rows, some perhaps more than once, shape (n,).
+
+    Returns:
+        Shape (n + 1, columns), of the same type.
+
+    >>> running_sums(np.array([[1, 10], [2, 20]]), np.array([1, 0, 1])).tolist()
+    [[0, 0], [2, 20], [3, 30], [5, 50]]
+    """
+    out = np.empty((len(order) + 1, rows.shape[1]), rows.dtype)
+    out[0] = 0
+    if rows.shape[1] < WIDE:
+        np.cumsum(rows[order], axis=0, out=out[1:])
+        return out
+    for place, row in enumerate(order.tolist()):  # numpy's sum down columns takes ten times as long
+        np.add(out[place], rows[row], out=out[place + 1])
+    return out
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

@@ -325,7 +325,7 @@ def run_python(code: str, **environment: str) -> str:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
         env={"PATH": "", "HOME": "/nonexistent", **environment},
     )

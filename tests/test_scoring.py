@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -253,25 +253,61 @@ def test_more_replicates_begin_with_the_first_and_go_on_with_later_draws(
     tmp_path: Path, told: Predictions, cached: bool
 ) -> None:
     scorer = Scorer(Store(tmp_path) if cached else None, BOOTSTRAP)
-    many = scorer.more_replicates(Counting(), told, "n", "share", 300)
+    many = scorer.more_replicates(Counting(), [("n", told)], "share", 300)[0]
     assert many[:120].tolist() == scorer.replicates(Counting(), told, "n")["share"].tolist()
     drawn_at_once = Scorer(None, BOOTSTRAP.model_copy(update={"replicates": 300})).replicates(Counting(), told, "n")
     assert many.tolist() == pytest.approx(drawn_at_once["share"].tolist(), abs=1e-15)
-    assert scorer.more_replicates(Counting(), told, "n", "share", 7).tolist() == many[:7].tolist()
+    assert scorer.more_replicates(Counting(), [("n", told)], "share", 7)[0].tolist() == many[:7].tolist()
 
 
 def test_a_greater_count_computes_what_it_adds(tmp_path: Path, told: Predictions) -> None:
     evaluator, scorer = Counting(), Scorer(Store(tmp_path), BOOTSTRAP)
     scorer.replicates(evaluator, told, "n", metrics=("share",))
     assert evaluator.asked == [120]
-    scorer.more_replicates(evaluator, told, "n", "share", 121)
+    scorer.more_replicates(evaluator, [("n", told)], "share", 121)
     assert evaluator.asked == [120, 120]  # the first block is there
-    scorer.more_replicates(evaluator, told, "n", "share", 120)
+    scorer.more_replicates(evaluator, [("n", told)], "share", 120)
     assert evaluator.asked == [120, 120]
-    scorer.more_replicates(evaluator, told, "n", "share", 500)
+    scorer.more_replicates(evaluator, [("n", told)], "share", 500)
     assert evaluator.asked == 6 * [120]
     stored = [set(Store(tmp_path).arrays(path.name)) for path in tmp_path.glob("*/*")]
     assert sorted(map(len, stored)) == [1]
+
+
+class Quotient(Counting):
+    """The same share, as a quotient of sums."""
+
+    def quotient(self, predictions: Predictions, metric: str) -> Floats | None:
+        if metric != "share":
+            return None
+        by_patient = np.bincount(predictions.patient, predictions.correct) / np.bincount(predictions.patient)
+        return np.stack([by_patient, np.ones(len(by_patient))], axis=1)
+
+
+def test_quotients_of_several_predictions_are_what_each_gives_alone(told: Predictions) -> None:
+    evaluator, scorer = Quotient(), Scorer(None, BOOTSTRAP)
+    parts = [("n", told), ("m", replace(told, logits=told.logits[::-1].copy()))]
+    together = scorer.more_replicates(evaluator, parts, "share", 500)
+    assert evaluator.asked == [120, 120]  # what lies beyond the first block is made from the sums
+    for rows, own in zip(parts, together, strict=True):
+        alone = scorer.more_replicates(Counting(), [rows], "share", 500)[0]
+        assert own.tolist() == pytest.approx(alone.tolist(), abs=1e-12)
+
+
+def test_predictions_of_other_patients_are_resampled_each_by_themselves(told: Predictions) -> None:
+    evaluator, scorer = Quotient(), Scorer(None, BOOTSTRAP)
+    fewer = make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=5, slices=3))
+    found = scorer.more_replicates(evaluator, [("n", told), ("m", fewer)], "share", 240)
+    assert evaluator.asked == 4 * [120]
+    assert found[1].tolist() == scorer.more_replicates(Counting(), [("m", fewer)], "share", 240)[0].tolist()
+
+
+def test_points_are_measured_once(told: Predictions) -> None:
+    evaluator, other = Counting(), Counting()
+    assert point(evaluator, told) == point(evaluator, told)
+    assert point(evaluator, told, ("share",)) == {"share": evaluator.points(told)["share"]}
+    assert (evaluator.asked, other.asked) == ([1], [])
+    assert point(evaluator, replace(told, logits=-told.logits))["share"] != evaluator.points(told)["share"]
 
 
 # The cache

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from robustbench_spur.board import Board, Source, score_board
+from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.home import Home
 from robustbench_spur.page.noted import measured
-from robustbench_spur.record import Record
+from robustbench_spur.record import Record, read_partitions
 from robustbench_spur.standing import Standing
 from tests.records import TABLE, Laboratory, drawn, make_manifest
 
@@ -29,11 +30,15 @@ def board_of(lab: Laboratory) -> Callable[..., Board]:
     """A board of entries, each of some records and a standing."""
 
     def make(entries: Entries, **changes: object) -> Board:
+        manifest = make_manifest(**{"splits": PINS, **changes})
+
+        def read(record: Record) -> dict[str, Predictions]:
+            return read_partitions(record, lab.store.arrays(record), manifest.partitions)
+
         sources = [
-            Source(records, lab.store.arrays, lambda row, standing=standing: standing)
-            for records, standing in entries.values()
+            Source(records, read, lambda row, standing=standing: standing) for records, standing in entries.values()
         ]
-        return score_board(sources, make_manifest(**{"splits": PINS, **changes}), None)
+        return score_board(sources, manifest, None)
 
     return make
 

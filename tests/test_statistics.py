@@ -23,6 +23,7 @@ from robustbench_spur.statistics import (
     replicates_to_test,
     resample,
     resample_counts,
+    running_sums,
     strata_of,
 )
 from robustbench_spur.types import Estimate, SpurbenchError
@@ -420,3 +421,17 @@ def test_ranks_are_ordered_and_in_range(seed: int, methods: int) -> None:
     values = rng.choice([0.5, 0.52, 0.6], methods)
     for low, high in filter(None, ranks(values, _replicates(values.tolist(), seed), "higher")):
         assert 1 <= low <= high <= methods
+
+
+# Sums down columns
+
+
+@pytest.mark.parametrize("columns", [1, 255, 256, 700])
+@pytest.mark.parametrize("dtype", [np.int32, np.float64])
+def test_running_sums_are_those_of_numpy(columns: int, dtype: type) -> None:
+    rng = np.random.default_rng(columns)
+    rows, order = rng.integers(0, 9, (6, columns)).astype(dtype), rng.integers(0, 6, 40)
+    found = running_sums(rows, order)
+    assert (found.dtype, found[0].any()) == (np.dtype(dtype), np.False_)
+    np.testing.assert_array_equal(found[1:], np.cumsum(rows[order], axis=0))
+    assert running_sums(rows, order[:0]).shape == (1, columns)

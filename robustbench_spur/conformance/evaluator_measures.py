@@ -26,6 +26,7 @@ from robustbench_spur.evaluators.base import Evaluator, Floats, Predictions
 from robustbench_spur.registry import Plugin
 from robustbench_spur.request import in_a_line
 from robustbench_spur.scoring import metric_of
+from robustbench_spur.statistics import ratio
 from robustbench_spur.store import canonical
 from robustbench_spur.types import SpurbenchError
 
@@ -239,11 +240,15 @@ def _pure(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
 def _alone(evaluator: Evaluator, plugin: Plugin, said: Said) -> str:
     for name, expected in said.values.items():
         try:
-            found = evaluator.measure_only(said.predictions, said.counts, (name,))[name]
+            found = {"measure_only": evaluator.measure_only(said.predictions, said.counts, (name,))[name]}
+            sums = evaluator.quotient(said.predictions, name)
+            if sums is not None:
+                found["quotient"] = ratio(*(said.counts @ sums).T)
         except (Exception, SystemExit) as error:
             raise FaultError(in_a_line(error), place_of(error, plugin)) from error
-        if difference := differs({name: expected}, {name: np.asarray(found)}):
-            return f"Expected of measure_only what measure gives, found {difference}."
+        for way, values in found.items():
+            if difference := differs({name: expected}, {name: np.asarray(values)}):
+                return f"Expected of {way} what measure gives, found {difference}."
     return ""
 
 

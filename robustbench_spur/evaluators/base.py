@@ -96,6 +96,11 @@ class Predictions:
             yield name, int(np.count_nonzero(rows)), len(np.unique(self.patient[rows]))
 
     @cached_property
+    def points(self) -> dict[Evaluator, Mapping[str, float]]:
+        """What :meth:`Evaluator.points` found of these predictions, by the evaluator; it looks here first."""
+        return {}
+
+    @cached_property
     def patients(self) -> NDArray[np.str_]:
         """The distinct patients, sorted, shape (patients,)."""
         return np.unique(self.clusters)
@@ -187,6 +192,21 @@ class Evaluator:
         """
         every = self.measure(predictions, counts)
         return {name: every[name] for name in metrics}
+
+    def quotient(self, predictions: Predictions, metric: str) -> Floats | None:
+        """Of a metric that is a quotient of two sums over patients: what each adds to both, shape (patients, 2).
+
+        A column that ranks should have them: the sums of many resamplings of several models are then one product of matrices.
+        None for any other metric.
+        """
+        return None
+
+    def points(self, predictions: Predictions) -> Mapping[str, float]:
+        """Every metric on the patients themselves, NaN where undefined; measured once for the same predictions."""
+        if self not in predictions.points:
+            every = self.measure(predictions, np.ones((1, len(predictions.patients))))
+            predictions.points[self] = {name: float(values[0]) for name, values in every.items()}
+        return predictions.points[self]
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """Number of patients behind each metric that is a mean over patients or examples, for exact intervals at 0 and 1."""

@@ -285,8 +285,8 @@ class Calibration(Evaluator):
             "gap_between": {f"{name}_gap": list(pair) if pair else None for name, pair in pairs.items()},
             "undefined": {
                 metric: self._why(metric, predictions)
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

@@ -281,8 +281,7 @@ class Corruptions(Evaluator):
             some = any(sizes) if "_in:" not in metric else not any(metric.endswith(f":{name}") for name in empty)
             return "no example is right on the clean image: nothing can be lost" if some else "no examples"
 
-        numbers = self.measure(predictions, once(predictions))
-        return {metric: why(metric) for metric, value in numbers.items() if np.isnan(value[0])}
+        return {metric: why(metric) for metric, value in self.points(predictions).items() if np.isnan(value)}
 
     def _outcome(self, predictions: Predictions) -> Outcome:
         """The collected arrays, after checking that they fit the predictions and the parameters."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from robustbench_spur.evaluators.base import Evaluator, Finding, Floats, Metric, Predictions, Subject
 from robustbench_spur.evaluators.finding import Verdict, beyond, in_percent
 from robustbench_spur.evaluators.scenes import Means, means_of, scene_logits, tie_of, two_by_two, with_logits
-from robustbench_spur.evaluators.worst_group import ADVICE, distinct_patients, everyone
+from robustbench_spur.evaluators.worst_group import ADVICE, distinct_patients
 from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate
 
@@ -130,7 +130,7 @@ class Counterfactual(Evaluator):
         """
         other, groups = self._other(predictions), predictions.groups
         tie, why = tie_of(predictions), two_by_two(predictions)
-        numbers = {name: value[0] for name, value in self.measure(predictions, everyone(predictions)).items()}
+        numbers = self.points(predictions)
         return {
             "tied_value": None if why else groups.values[tie.value],
             "tied_class": None if why else groups.classes[1],

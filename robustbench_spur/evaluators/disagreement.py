@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Floats, Metric, Predictions, Subject
 from robustbench_spur.evaluators.selective import disagreement, risk_coverage, selective_risk
-from robustbench_spur.evaluators.worst_group import everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts, group_means
 from robustbench_spur.types import SpurbenchError, finite
@@ -190,8 +189,8 @@ class Disagreement(Evaluator):
             "curve": [{"coverage": one, "risk": risk, "mutual_information": 0.0 - least} for one, risk, least in curve],
             "undefined": {
                 metric: _why_undefined(metric, kind, predictions)
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

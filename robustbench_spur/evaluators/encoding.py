@@ -268,8 +268,8 @@ class Encoding(Evaluator):
             ],
             "undefined": {
                 metric: _why(metric, predictions, held)
-                for metric, value in self.measure(predictions, counts).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

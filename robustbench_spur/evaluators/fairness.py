@@ -159,8 +159,8 @@ class Fairness(Evaluator):
             "errors": error_table(predictions),
             "undefined": {
                 metric: _why_undefined(metric, predictions)
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 
@@ -168,7 +168,7 @@ class Fairness(Evaluator):
         """Equalised odds from scikit-learn's confusion matrices, as ``sklearn/equalised_odds``; None where undefined."""
         from sklearn.metrics import confusion_matrix
 
-        if np.isnan(self.measure(predictions, everyone(predictions))["equalised_odds"][0]):
+        if np.isnan(self.points(predictions)["equalised_odds"]):
             return {"sklearn/equalised_odds": None}
         rates: dict[int, list[float]] = {0: [], 1: []}
         for value in range(len(predictions.groups.values)):

@@ -202,8 +202,8 @@ class Generalisation(Evaluator):
         whole, sizes = predictions.groups.only(None), known.examples.sum(axis=0)
         empty = [whole.names[g] for g in np.flatnonzero(known.declared & (sizes == 0)).tolist()]
         reasons = {}
-        for metric, value in self.measure(predictions, everyone(predictions)).items():
-            if not np.isnan(value[0]):
+        for metric, value in self.points(predictions).items():
+            if not np.isnan(value):
                 continue
             group = metric.partition(":")[2]
             if metric == "generalisation_gap":

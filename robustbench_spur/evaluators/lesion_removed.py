@@ -26,7 +26,7 @@ from robustbench_spur.evaluators.base import Evaluator, Finding, Floats, Metric,
 from robustbench_spur.evaluators.counterfactual import NOTABLE, effects_of
 from robustbench_spur.evaluators.finding import Verdict, beyond, in_percent
 from robustbench_spur.evaluators.scenes import means_of, scene_logits, two_by_two, with_logits
-from robustbench_spur.evaluators.worst_group import distinct_patients, everyone
+from robustbench_spur.evaluators.worst_group import distinct_patients
 from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate
 
@@ -129,7 +129,7 @@ class LesionRemoved(Evaluator):
         """
         other = with_logits(predictions, "lesion_removed_logits", self.name)
         found = (predictions.labels == 1) & (predictions.predicted == 1)
-        numbers = {name: float(value[0]) for name, value in self.measure(predictions, everyone(predictions)).items()}
+        numbers = self.points(predictions)
         beside = _attribute_effect(predictions)
         return {
             "lesions": int((predictions.labels == 1).sum()),

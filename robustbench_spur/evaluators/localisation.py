@@ -40,7 +40,7 @@ from robustbench_spur.evaluators.base import (
     Subject,
 )
 from robustbench_spur.evaluators.scenes import rows_of_blocks
-from robustbench_spur.evaluators.worst_group import distinct_patients, everyone
+from robustbench_spur.evaluators.worst_group import distinct_patients
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts, group_means, ratio
 from robustbench_spur.types import SpurbenchError, finite
@@ -232,7 +232,7 @@ class Localisation(Evaluator):
         group, right = predictions.group[rows], predictions.correct[rows]
         parts = {name: group == g for g, name in enumerate(predictions.groups.names)}
         sides = {"right": right, "wrong": ~right}
-        numbers = self.measure(predictions, everyone(predictions))
+        numbers = self.points(predictions)
         return {
             "definition": (
                 "positive relevance to the lead of the true class over the largest other logit, on slices that show a lesion, "
@@ -251,7 +251,7 @@ class Localisation(Evaluator):
             "undefined": {
                 metric: _why_undefined(dict(zip(METHODS, reasons, strict=True))[metric.partition(":")[2]], len(rows))
                 for metric, value in numbers.items()
-                if np.isnan(value[0])
+                if np.isnan(value)
             },
         }
 

@@ -38,7 +38,6 @@ from robustbench_spur.attack.subset import (
     check_inputs,
     check_model,
     check_subset,
-    once,
     one_of,
     quotas,
 )
@@ -250,8 +249,8 @@ class PGD(Evaluator):
         lacking = f"{len(empty)} of {len(names)} declared groups have no examples: {', '.join(empty)}"
         return {
             metric: lacking if metric.startswith("pgd_worst_group_accuracy") else "no examples"
-            for metric, value in self.measure(predictions, once(predictions)).items()
-            if np.isnan(value[0])
+            for metric, value in self.points(predictions).items()
+            if np.isnan(value)
         }
 
     def _attacked(self, predictions: Predictions) -> Attacked:

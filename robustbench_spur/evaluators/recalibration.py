@@ -233,8 +233,8 @@ class Recalibration(Evaluator):
             "scalings": rows,
             "undefined": {
                 metric: self._why(metric, predictions, {name: reason for name, (_, reason) in fits.items()})
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

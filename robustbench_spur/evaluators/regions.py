@@ -169,7 +169,7 @@ class Regions(Evaluator):
             accuracy, worst_group, worst_accuracy, shortcut_agreement, group_accuracies by name, and the share
             ``predicted`` as each class), ``warning``, and ``undefined`` (why, by metric).
         """
-        groups, once, why = predictions.groups, everyone(predictions), two_by_two(predictions)
+        groups, why = predictions.groups, two_by_two(predictions)
         views = {"whole image": predictions.predicted, **self._said(predictions)}
         lacking = [name for g, name in enumerate(groups.names) if not (predictions.group == g).any()]
         empty = f"{len(lacking)} of {len(groups)} declared groups have no examples: {', '.join(lacking)}"
@@ -186,8 +186,8 @@ class Regions(Evaluator):
             "warning": "Blanked images are unlike those of training: a low accuracy may come of that.",
             "undefined": {
                 name: why if why and name.startswith("shortcut") else empty
-                for name, value in self.measure(predictions, once).items()
-                if np.isnan(value[0])
+                for name, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.statistics import blocks, ratio
+from robustbench_spur.statistics import SUMS_BYTES, blocks, ratio, running_sums
 from robustbench_spur.types import SpurbenchError
 
 Floats = NDArray[np.float64]
@@ -75,11 +75,15 @@ def _normalised(log_sums: Floats) -> bool:
     return bool(len(log_sums) and (np.abs(log_sums) < NORMALISED).all())
 
 
+CACHE_BYTES = 1_000_000
+"""Size of the arrays of some errors and all resamplings of a block, in bytes."""
 NARROW = 2**31
 """Sums below this fit into 32 bits."""
 
 
-def selective_risk(confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, counts: Floats) -> dict[str, Floats]:
+def selective_risk(
+    confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, counts: Floats, *, detection: bool = True
+) -> dict[str, Floats]:
     """Areas under the risk-coverage curves, and the AUROC of failure detection, under each resampling.
 
     Args:
@@ -87,6 +91,7 @@ def selective_risk(confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, 
         wrong: whether the model errs, shape (n,).
         patient: patient of each example, shape (n,).
         counts: draws of each patient, whole numbers, shape (resamples, patients).
+        detection: whether the last two are wanted; without them it is faster.
 
     Returns:
         Each of shape (resamples,): ``aurc`` in [0, 1]; ``e_aurc``, by how much it exceeds that of the best order, in
@@ -105,29 +110,38 @@ def selective_risk(confidence: Floats, wrong: NDArray[np.bool_], patient: Ints, 
     """
     order, start, end = _tied(confidence)
     errors = np.flatnonzero(wrong[order])
-    owner, start, end = patient[order], start[errors], end[errors]
-    drawn = _whole(counts)
-    totals = drawn.astype(np.int64) @ np.bincount(patient, minlength=counts.shape[1])
+    owner, drawn = patient[order], _whole(counts)
+    examples, mistaken = (np.bincount(whose, minlength=counts.shape[1]) for whose in (patient, patient[wrong]))
+    totals, wrongs = drawn @ examples, drawn @ mistaken
     if totals.max(initial=0) < NARROW:
         drawn = drawn.astype(np.int32)  # half of the memory to go through, and sums fit
     harmonic, summed = _harmonic(int(totals.max(initial=0)))
-    sums = np.zeros((3, len(counts)))  # over errors: weight, expected mean of risks, expected place in the order
-    for part in blocks(len(counts), 16 * (len(owner) + 1) + 48 * len(errors)):
+    stretches = _stretches(start[errors], end[errors])
+    risks, places = np.zeros((2, len(counts)))  # sums over errors: expected mean of risks, expected place in the order
+    for part in blocks(len(counts), 4 * (len(owner) + len(errors) + 2), SUMS_BYTES):
         rows = np.ascontiguousarray(drawn[part].T)
-        reached = _running(rows[owner])
-        weight, before, upto = rows[owner[errors]], reached[start], reached[end]
-        ranks = (summed[upto] - summed[before]) / np.maximum(upto - before, 1)
-        sums[0, part] = weight.sum(axis=0)
-        sums[1, part] = np.einsum("er,er->r", weight, ranks)
-        sums[2, part] = np.einsum("er,er->r", weight, (before + upto) / 2)
-    wrongs, right, whole = sums[0], totals - sums[0], totals.astype(np.float64)
-    aurc = ratio(np.maximum(wrongs * harmonic[totals] - sums[1], 0), whole)
-    best = ratio(wrongs - right * (harmonic[totals] - harmonic[right.astype(np.int64)]), whole)
-    failure = ratio(sums[2] - wrongs**2 / 2, wrongs * right)
-    error = ratio(wrongs, whole)
-    misplaced = np.where(wrongs * right > 0, (1 - failure) * error * (1 - error), 0.0)
-    excess = np.maximum(aurc - best, 0)
-    return {"aurc": aurc, "e_aurc": excess, "augrc": misplaced + error**2 / 2, "failure_auroc": failure}
+        reached, mistakes = running_sums(rows, owner), running_sums(rows, owner[errors])
+        for some in blocks(len(stretches), 32 * rows.shape[1], CACHE_BYTES):
+            first, last, before_first, upto_last = stretches[some].T
+            before, upto = reached[first], reached[last]
+            weight, among = mistakes[upto_last] - mistakes[before_first], upto - before
+            gain = np.take(summed, upto, mode="clip")  # indices are in range: this mode is the faster one
+            gain -= np.take(summed, before, mode="clip")
+            if mixed := np.flatnonzero(upto_last - before_first < last - first).tolist():
+                gain[mixed] *= weight[mixed] / np.maximum(among[mixed], 1)
+            risks[part] += gain.sum(axis=0)
+            if detection:
+                places[part] += np.einsum("er,er->r", weight, (before + upto) / 2)
+    right, whole = totals - wrongs, totals.astype(np.float64)
+    aurc = ratio(np.maximum(wrongs * harmonic[totals] - risks, 0), whole)
+    best = ratio(wrongs - right * (harmonic[totals] - harmonic[right]), whole)
+    found = {"aurc": aurc, "e_aurc": np.maximum(aurc - best, 0)}
+    if detection:
+        failure = ratio(places - wrongs**2 / 2, (wrongs * right).astype(np.float64))
+        error = ratio(wrongs.astype(np.float64), whole)
+        misplaced = np.where(wrongs * right > 0, (1 - failure) * error * (1 - error), 0.0)
+        found |= {"augrc": misplaced + error**2 / 2, "failure_auroc": failure}
+    return found
 
 
 def coverage_at_risk(
@@ -160,10 +174,10 @@ def coverage_at_risk(
     stops = np.append(np.unique(start), len(order))
     passed = np.searchsorted(start, stops, "left")
     drawn, out = _whole(counts), np.empty(len(counts))
-    for part in blocks(len(counts), 16 * (len(owner) + 1) + 32 * len(stops)):
+    for part in blocks(len(counts), 8 * (len(owner) + 1) + 32 * len(stops), SUMS_BYTES):
         rows = np.ascontiguousarray(drawn[part].T)
-        reached = _running(rows[owner])
-        accepted, mistaken = reached[stops], _running(rows[owner[errors]])[passed]
+        reached = running_sums(rows, owner)
+        accepted, mistaken = reached[stops], running_sums(rows, owner[errors])[passed]
         fine = mistaken <= risk * accepted + 1e-9  # 0.29 * 100 is less than 29
         out[part] = ratio((accepted * fine).max(axis=0).astype(np.float64), reached[-1].astype(np.float64))
     return out
@@ -194,18 +208,34 @@ def risk_coverage(confidence: Floats, wrong: NDArray[np.bool_], points: int) -> 
     return [(int(k) / len(order), float(errors[k - 1] / k), float(sure[k - 1])) for k in stops]
 
 
+def _stretches(start: Ints, end: Ints) -> Ints:
+    """Stretches of the order that hold the errors: blocks of ties, those that follow each other and hold errors alone in one.
+
+    Over examples that are all errors the sums of risks and of places do not depend on how they are cut.
+
+    Args:
+        start: of the tied block of each error, in order, shape (errors,).
+        end: of it.
+
+    Returns:
+        Rows of start and end among the examples, and start and end among the errors.
+
+    >>> _stretches(np.array([0, 1, 2, 2, 6]), np.array([1, 2, 5, 5, 7])).tolist()
+    [[0, 2, 0, 2], [2, 5, 2, 4], [6, 7, 4, 5]]
+    """
+    first, begun, number = np.unique(start, return_index=True, return_counts=True)
+    last = end[begun]
+    pure = number == last - first
+    new = np.ones(len(first) + 1, bool)
+    new[1:-1] = ~(pure[1:] & pure[:-1] & (last[:-1] == first[1:]))
+    return np.stack([first[new[:-1]], last[new[1:]], begun[new[:-1]], (begun + number)[new[1:]]], axis=1)
+
+
 def _tied(confidence: Floats) -> tuple[Ints, Ints, Ints]:
     """The order from sure to unsure, and where the tied block of each ordered example starts and ends, each (n,)."""
     order = np.argsort(-confidence, kind="stable")
     ordered = -confidence[order]
     return order, np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
-
-
-def _running(rows: Ints) -> Ints:
-    """Sums of the first k rows, shape (rows + 1, ...), k from 0."""
-    out = np.zeros((len(rows) + 1, *rows.shape[1:]), rows.dtype)
-    np.cumsum(rows, axis=0, out=out[1:])
-    return out
 
 
 def _whole(counts: Floats) -> Ints:

@@ -229,8 +229,8 @@ class ShortcutTesting(Evaluator):
             "unfairness_range": _range(unfairness[counted]),
             "undefined": {
                 metric: self._why(predictions, answers, encoding[counted], unfairness[counted])
-                for metric, value in self.measure(predictions, counts).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 
@@ -274,7 +274,7 @@ class ShortcutTesting(Evaluator):
         """Rho and p from scipy, on the same networks; None where undefined."""
         from scipy.stats import spearmanr
 
-        if np.isnan(self.measure(predictions, everyone(predictions))["shortcut_rho"][0]):
+        if np.isnan(self.points(predictions)["shortcut_rho"]):
             return {"scipy/shortcut_rho": None, "scipy/shortcut_p": None}
         counted = [one for one in self.details(predictions)["networks"] if one["counted"]]
         found = spearmanr([one["encoding"] for one in counted], [one["unfairness"] for one in counted])

@@ -123,7 +123,8 @@ class Uncertainty(Evaluator):
         if score is None or others or any(area not in AREAS for area, _, _ in wanted):
             return super().measure_only(predictions, counts, metrics)
         counts = check_counts(counts, len(predictions.patients))
-        found = selective_risk(score, ~predictions.correct, predictions.patient, counts)
+        detection = not {area for area, _, _ in wanted} <= {"aurc", "e_aurc"}
+        found = selective_risk(score, ~predictions.correct, predictions.patient, counts, detection=detection)
         return {f"{area}:{name}": found[area] for area, _, name in wanted}
 
     def findings(self, predictions: Predictions, estimates: Mapping[str, Estimate]) -> list[Finding]:
@@ -159,8 +160,8 @@ class Uncertainty(Evaluator):
             "at_risk": self._at_risk(predictions),
             "undefined": {
                 metric: _why_undefined(metric, predictions)
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
         }
 

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from robustbench_spur.evaluators.base import Evaluator, EvaluatorParameters, Finding, Floats, Metric, Predictions
 from robustbench_spur.evaluators.finding import Verdict, in_percent
 from robustbench_spur.parameters import parameter
-from robustbench_spur.statistics import blocks, check_counts, group_means, patient_sums, ratio
+from robustbench_spur.statistics import (
+    SUMS_BYTES,
+    blocks,
+    check_counts,
+    group_means,
+    patient_sums,
+    ratio,
+    running_sums,
+)
 from robustbench_spur.types import Estimate, finite
 
 NOTABLE = 0.05
@@ -61,11 +69,10 @@ def weighted_auroc(
     below = np.searchsorted(negatives, scores[positive], "left")
     upto = np.searchsorted(negatives, scores[positive], "right")
     out = np.empty(len(counts))
-    for part in blocks(len(counts), 16 * (len(scores) + 1)):
+    for part in blocks(len(counts), 16 * (len(scores) + 1), SUMS_BYTES):
         # One row per example: taking whole rows is several times faster than picking columns.
         drawn = np.ascontiguousarray(counts[part].T)
-        weight = np.zeros((len(negatives) + 1, drawn.shape[1]))
-        np.cumsum(drawn[of_negative], axis=0, out=weight[1:])
+        weight = running_sums(drawn, of_negative)
         drawn = drawn[of_positive]
         wins = np.einsum("er,er->r", drawn, weight[below]) + np.einsum("er,er->r", drawn, weight[upto])
         out[part] = ratio(wins / 2, drawn.sum(axis=0) * weight[-1])
@@ -241,16 +248,24 @@ class WorstGroup(Evaluator):
 
     def measure_only(self, predictions: Predictions, counts: Floats, metrics: Collection[str]) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure_only`: the worst group alone needs no other, accuracies no two-class metric."""
-        worst, counts = worst_group(predictions), check_counts(counts, len(predictions.patients))
-        if set(metrics) == {"worst_group_accuracy"} and worst is not None:
-            own = predictions.group == worst
-            nobody = np.zeros(int(own.sum()), np.int64)
-            only = group_means(predictions.correct[own], predictions.patient[own], nobody, 1, counts)[:, 0]
-            return {"worst_group_accuracy": only}
+        counts = check_counts(counts, len(predictions.patients))
+        if len(metrics) == 1 and (sums := self.quotient(predictions, *metrics)) is not None:
+            right, number = (counts @ sums).T
+            return dict.fromkeys(metrics, ratio(right, number))
         every = accuracies(predictions, counts)
         if not every.keys() >= set(metrics):
             every |= two_class_metrics(predictions, counts)
         return {name: every[name] for name in metrics}
+
+    def quotient(self, predictions: Predictions, metric: str) -> Floats | None:
+        """See :meth:`Evaluator.quotient`: right examples and examples of the worst group."""
+        worst = worst_group(predictions)
+        if metric != "worst_group_accuracy" or worst is None:
+            return None
+        own, patients = predictions.group == worst, len(predictions.patients)
+        patient, nobody = predictions.patient[own], np.zeros(int(own.sum()), np.int64)
+        sums = (patient_sums(patient, patients, nobody, 1, of) for of in (predictions.correct[own], None))
+        return np.concatenate(list(sums), axis=1)
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`; for the mean over groups, the patients of the smallest group."""
@@ -305,8 +320,8 @@ class WorstGroup(Evaluator):
             "positive_rate_gap_between": [values[value] for value in gap] if gap and classes == 2 else None,
             "undefined": {
                 metric: why_undefined(metric, predictions, empty)
-                for metric, value in self.measure(predictions, everyone(predictions)).items()
-                if np.isnan(value[0])
+                for metric, value in self.points(predictions).items()
+                if np.isnan(value)
             },
             "warnings": self._warnings(table),
         }

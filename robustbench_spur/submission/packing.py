@@ -35,7 +35,7 @@ from robustbench_spur.submission.entry import (
     slug,
     weights_path,
 )
-from robustbench_spur.submission.predictionchecks import measured_by, partitions_of
+from robustbench_spur.submission.predictionchecks import measured_by
 from robustbench_spur.types import SpurbenchError
 
 
@@ -223,7 +223,7 @@ def _cell(record: Record, arrays: Arrays, manifest: Manifest, folder: Path, weig
     split = str(record.identity.split["name"])
     place = folder / RECORDS / slug(split)
     place.mkdir(parents=True, exist_ok=True)
-    partitions, predictions, given = partitions_of(manifest), None, None
+    partitions, predictions, given = manifest.partitions, None, None
     evaluators = tuple(pin.name for pin in manifest.evaluators)
     if record.status == "done" and record.predictions is not None:
         target = place / f"seed{record.seed}.npz"

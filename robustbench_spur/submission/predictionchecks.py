@@ -31,11 +31,6 @@ def measured_by(manifest: Manifest) -> set[tuple[str, str]]:
     return {(column.partition, column.evaluator) for column in manifest.columns}
 
 
-def partitions_of(manifest: Manifest) -> tuple[str, ...]:
-    """The partitions that a board's columns are of."""
-    return tuple(dict.fromkeys(column.partition for column in manifest.columns))
-
-
 def predictions_of(
     record: Record, arrays: Arrays, manifest: Manifest, name: str, collected: Iterable[str] = ()
 ) -> dict[str, Predictions]:
@@ -56,9 +51,7 @@ def predictions_of(
         raise FaultError(name, "a record without an account of the data", "one that names classes and groups", PACK)
     pin = manifest.pin(record.split.name)
     wanted = [
-        one
-        for one in partitions_of(manifest)
-        if one in (pin.partitions if pin and pin.partitions else record.split.counts)
+        one for one in manifest.partitions if one in (pin.partitions if pin and pin.partitions else record.split.counts)
     ]
     known = {f"{partition}/{column}" for partition in wanted for column in (*ROWS, *collected)}
     for extra in (one for one in arrays if one not in known):

@@ -12,7 +12,6 @@ from robustbench_spur.protocols import PROTOCOLS
 from robustbench_spur.record import Record
 from robustbench_spur.stage import ENGINE_VERSION
 from robustbench_spur.submission.entry import Cell, Entry
-from robustbench_spur.submission.predictionchecks import partitions_of
 from robustbench_spur.submission.remarks import LONGEST, Remark, quoted
 
 DRAFT = "file"
@@ -60,7 +59,7 @@ def check_record(record: Record, cell: Cell, entry: Entry, manifest: Manifest) -
             "Submit splits of the board.",
         )
     else:
-        yield from _check_split(record, pin, partitions_of(manifest), name)
+        yield from _check_split(record, pin, manifest.partitions, name)
     if record.status != "done":
         yield from _check_unfinished(record, cell, name)
     else:

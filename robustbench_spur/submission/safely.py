@@ -190,7 +190,7 @@ def _check_values(content: dict[str, Any], name: str) -> None:
                 below += [*value, *value.values()]
             elif isinstance(value, list):
                 below += value
-            elif found := _unreadable(value):
+            elif (not isinstance(value, str) or not value.isascii()) and (found := _unreadable(value)):
                 raise FaultError(name, found, "numbers of 64 bits and texts of Unicode", "Pack the entry again.")
         if not below:
             return

@@ -14,8 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Manifest, manifest_sha256
 from robustbench_spur.record import Record
@@ -94,13 +92,13 @@ class Verifier:
         limits: how much is read.
 
     Attributes:
-        read: record and predictions of every cell of the entry that was verified last.
+        read: record and predictions by partition of every cell of the entry that was verified last.
     """
 
     def __init__(self, manifest: Manifest, known: Known | None = None, limits: Limits = LIMITS) -> None:
         self.manifest, self.known, self.limits = manifest, known or Known(), limits
         self.ranking = manifest.column(manifest.rank_by)
-        self.read: dict[tuple[str, int], tuple[Record, dict[str, NDArray[Any]]]] = {}
+        self.read: dict[tuple[str, int], tuple[Record, Mapping[str, Predictions]]] = {}
 
     @cached_property
     def evaluators(self) -> list[Evaluator]:
@@ -188,7 +186,7 @@ class Verifier:
         collected = [name for one in self.evaluators for name in one.collects]
         arrays = read_arrays(path, file.file, self.limits)
         found = predictions_of(record, arrays, self.manifest, file.file, collected)
-        self.read[cell.split, cell.seed] = record, arrays
+        self.read[cell.split, cell.seed] = record, found
         return found
 
     def _note(self, cell: Cell, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:

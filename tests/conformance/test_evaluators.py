@@ -82,6 +82,13 @@ FAULTS = {
         asked.ALONE,
         "found right = ",
     ),
+    "sums that are another metric's": (
+        "    def support",
+        "    def quotient(self, predictions, metric):\n"
+        "        return np.tile([1.0, 2.0], (len(predictions.patients), 1))\n\n    def support",
+        asked.ALONE,
+        "Expected of quotient what measure gives, found right = 0.5",
+    ),
     "details that are no JSON": ("return {} if", 'return {"x": {1}} if', asked.JSON, "JSON"),
     "support of no metric": ('{"right": len(', '{"left": len(', asked.SUPPORT, "left"),
     "a warning": (VALUE, f"{VALUE} + 0 * np.isinf(np.log(0 * counts[:, 0]))", asked.QUIET, "RuntimeWarning"),

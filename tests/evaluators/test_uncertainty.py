@@ -358,7 +358,8 @@ def test_blocks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     predictions = reference.random(8)
     counts = resample_counts(len(predictions.patients), 50, 0)
     whole = Uncertainty().measure(predictions, counts)
-    monkeypatch.setattr("robustbench_spur.statistics.blocks.__defaults__", (60_000,))
+    monkeypatch.setattr("robustbench_spur.evaluators.selective.SUMS_BYTES", 20_000)
+    monkeypatch.setattr("robustbench_spur.evaluators.selective.CACHE_BYTES", 1_000)
     for name, value in Uncertainty().measure(predictions, counts).items():
         assert value.tolist() == pytest.approx(whole[name].tolist(), nan_ok=True)
 

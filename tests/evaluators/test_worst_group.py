@@ -292,7 +292,7 @@ def test_blocks_do_not_change_the_auroc(monkeypatch: pytest.MonkeyPatch) -> None
     predictions = reference.random(8)
     counts = resample_counts(len(predictions.patients), 50, 0)
     whole = WorstGroup().measure(predictions, counts)["auroc"]
-    monkeypatch.setattr("robustbench_spur.statistics.blocks.__defaults__", (16 * 401 * 3,))
+    monkeypatch.setattr("robustbench_spur.evaluators.worst_group.SUMS_BYTES", 16 * 401 * 3)
     assert WorstGroup().measure(predictions, counts)["auroc"].tolist() == whole.tolist()
 
 
