@@ -108,6 +108,7 @@ def fitted(images: dict[str, Any], labels: dict[str, Any]) -> tuple[Any, dict[st
     torch.set_num_threads(int(THREADS))
     backbone = SmallCNN(images["test"].shape[1])
     model = Classifier(backbone, SmallCNN.num_features, 2, [0.2], [0.2]).eval().requires_grad_(False)
+    model = model.to(memory_format=torch.channels_last)  # as those that a run trains and loads
     features = {name: passed(model, pixels) for name, pixels in images.items()}
     scale = features["train"].std(0) + 1e-6
     found = LogisticRegression(C=0.01, max_iter=2000).fit((features["train"] / scale).numpy(), labels["train"])

@@ -6,7 +6,7 @@ was wrong) has the exact bound. ``benchmarks/coverage.py`` counts how often each
 
 Source: E. B. Wilson, JASA 22, 1927 (a proportion); C. Clopper and E. Pearson, Biometrika 26, 1934 (exact bounds);
 B. Efron, JASA 82, 1987 (skewness, equations 2.3 and 4.4); T. Hesterberg, The American Statistician 69, 2015, section 4.2
-(the expanded percentile interval); R. Berger, Technometrics
+(the expanded percentile interval); F. Satterthwaite, Biometrics Bulletin 2, 1946 (degrees of freedom); R. Berger, Technometrics
 24, 1982 (intersection-union, the lower end of a minimum); W. Howe, JASA 69, 1974 and G. Zou and A. Donner, Statistics in
 Medicine 27, 2008 (the interval of a sum from those of its parts).
 Deviations: Efron's bias constant is set to his acceleration, as it is for a mean, and both are a sixth of the skewness of
@@ -66,27 +66,40 @@ def _exact(share: float, trials: int, tails: Ends) -> Ends:
     return (0.0, 1 - tails[1] ** (1 / trials)) if share == 0 else (tails[0] ** (1 / trials), 1.0)
 
 
-def expanded(tail: float, patients: int | None) -> float:
+def expanded(tail: float, patients: int | None, skewness: float = 0.0) -> float:
     """The quantile of resampled values that bounds with error ``tail`` for so few patients; in [0, ``tail``].
 
     Resampled means of n patients spread by (n - 1) / n of what they should, and the normal quantile is not Student's: a
     quantile further out makes up for both.
 
+    A variance that rests on few of the patients, those who have errors where nearly everybody is right, is known as badly as
+    one of fewer patients: of Student's degrees of freedom there are 2 n / (kurtosis - 1), of n - 1 at most. The kurtosis is
+    that which goes with the skewness in a gamma distribution, 3 + 1.5 skewness^2, since that of resampled means cannot be
+    told from theirs.
+
+    Args:
+        tail: error of the bound, in (0, 0.5).
+        patients: n; None leaves the quantile as it is.
+        skewness: of the resampled values: that of the patients' by the root of n.
+
     >>> round(expanded(0.025, 10), 4), round(expanded(0.025, 100), 4), expanded(0.025, None)
     (0.0086, 0.0231, 0.025)
+    >>> round(expanded(0.025, 70, -0.4), 4)
+    0.0092
     """
     if patients is None or patients < 2:
         return tail
     from scipy.special import stdtrit
 
-    return NORMAL.cdf(math.sqrt(patients / (patients - 1)) * float(stdtrit(patients - 1, tail)))
+    degrees = (patients - 1) / (1 + 0.75 * patients * skewness**2)
+    return NORMAL.cdf(math.sqrt(patients / (patients - 1)) * float(stdtrit(degrees, tail)))
 
 
 def adjusted(tails: Ends, patients: int | None, replicates: NDArray[Any]) -> Ends:
     """Which quantiles of resampled values bound with these errors.
 
-    For few patients they lie further out (:func:`expanded`), and of a skewed distribution further on its long side: where
-    nearly everybody is right, one patient more who is wrong would cost more than one fewer would gain.
+    For few patients, or a skewed distribution, they lie further out (:func:`expanded`), and of a skewed one further on its
+    long side: where nearly everybody is right, one patient more who is wrong would cost more than one fewer would gain.
 
     Args:
         tails: error below the interval and above it.
@@ -98,15 +111,15 @@ def adjusted(tails: Ends, patients: int | None, replicates: NDArray[Any]) -> End
 
     >>> skewed = np.linspace(0, 1, 1001) ** 2
     >>> [round(float(end), 3) for end in adjusted((0.025, 0.025), 50, skewed)]
-    [0.068, 0.998]
+    [0.013, 1.0]
     """
     if patients is None or patients < 2:
         return tails[0], 1 - tails[1]
     centred = replicates - replicates.mean()
-    pull = float((centred**3).mean() / (centred**2).mean() ** 1.5) / 6
-    ends = []
+    skewness = float((centred**3).mean() / (centred**2).mean() ** 1.5)
+    pull, ends = skewness / 6, []
     for sign, tail in zip((-1, 1), tails, strict=True):
-        outside = expanded(tail, patients)
+        outside = expanded(tail, patients, skewness)
         shifted = pull - sign * NORMAL.inv_cdf(outside) if outside > 0 else sign * math.inf
         scale = 1 - pull * shifted
         ends.append(NORMAL.cdf(pull + shifted / scale) if scale > 0 and outside > 0 else (1 + sign) / 2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, gamma, norm
 from scipy.stats import t as student
 
 from robustbench_spur.evaluators.metric import Metric
@@ -81,6 +81,18 @@ def test_one_patient_or_none_known_changes_no_quantile() -> None:
     assert expanded(0.025, 2) < 1e-12  # the lowest of all replicates
 
 
+@pytest.mark.parametrize("patients", [20, 400])
+def test_a_skewed_variance_has_the_degrees_of_freedom_of_satterthwaite(patients: int) -> None:
+    """2 / (its squared coefficient of variation), of gamma values: variance (kurtosis - 1) / n, kurtosis 3 + 1.5 skew^2."""
+    shape = 0.5
+    of_values = 2 / np.sqrt(shape)
+    kurtosis = 3 + float(gamma.stats(shape, moments="k"))
+    assert kurtosis == pytest.approx(3 + 1.5 * of_values**2)
+    degrees = (patients - 1) / patients * 2 * patients / (kurtosis - 1)
+    reach = -norm.ppf(expanded(0.025, patients, of_values / np.sqrt(patients))) * math.sqrt((patients - 1) / patients)
+    assert reach == pytest.approx(student.ppf(0.975, degrees))
+
+
 @pytest.mark.parametrize("metric", [ACCURACY, ERROR])
 def test_intervals_of_few_patients_are_wider(metric: Metric) -> None:
     ends = [estimate(metric, 0.5, 0.5 + SPREAD, patients=n) for n in (4, 10, 50, None)]
@@ -113,13 +125,15 @@ def test_quantiles_by_hand_and_where_they_end() -> None:
     assert adjusted((0.1, 0.2), 1, symmetric) == (0.1, 0.8)
     assert adjusted((0.1, 0.2), 30, symmetric) == pytest.approx((expanded(0.1, 30), 1 - expanded(0.2, 30)))
     assert adjusted((0.025, 0.025), 2, symmetric) == pytest.approx((0, 1))
-    # one in ten: skewness (1 - 2 p) / sqrt(p (1 - p)) = 8/3, a sixth of it 4/9
-    spike, a, z = np.repeat([0.0, 1.0], [90, 10]), 4 / 9, norm.ppf(expanded(0.1, 50))
+    # one in three: skewness (1 - 2 p) / sqrt(p (1 - p)) = sqrt(1/2), a sixth of it for a
+    skewness, spike = math.sqrt(1 / 2), np.repeat([0.0, 1.0], [60, 30])
+    a, z = skewness / 6, norm.ppf(expanded(0.1, 50, skewness))
     low, high = adjusted((0.1, 0.1), 50, spike)
     assert low == pytest.approx(norm.cdf(a + (a + z) / (1 - a * (a + z))))
     assert high == pytest.approx(norm.cdf(a + (a - z) / (1 - a * (a - z))))
-    assert adjusted((0.01, 0.01), 50, spike)[1] == 1  # 1 - a (a + 2.4) is below 0
-    assert adjusted((0.01, 0.01), 50, -spike)[0] == 0
+    rare = np.repeat([0.0, 1.0], [90, 10])
+    assert adjusted((0.01, 0.01), 50, rare)[1] == 1  # 1 - a (a + 2.4) is below 0
+    assert adjusted((0.01, 0.01), 50, -rare)[0] == 0
 
 
 @given(st.integers(0, 10_000), st.integers(2, 300), st.floats(0.001, 0.4))

@@ -42,9 +42,18 @@ from robustbench_spur.evaluators.base import (
     Predictions,
     Subject,
 )
-from robustbench_spur.evaluators.blanking import VIEWS, blanked, in_batches, region_of
+from robustbench_spur.evaluators.blanking import VIEWS, blanked, region_of
 from robustbench_spur.evaluators.finding import VERDICTS, beyond, in_percent
-from robustbench_spur.evaluators.scenes import BATCH, means_of, rows_of_blocks, said_of, tie_of, two_by_two
+from robustbench_spur.evaluators.scenes import (
+    BATCH,
+    in_batches,
+    means_of,
+    rows_of_blocks,
+    said_anew,
+    said_of,
+    tie_of,
+    two_by_two,
+)
 from robustbench_spur.evaluators.worst_group import ADVICE, distinct_patients, everyone
 from robustbench_spur.parameters import parameter
 from robustbench_spur.statistics import check_counts
@@ -123,14 +132,14 @@ class Regions(Evaluator):
             in_batches(rows_of_blocks(subject.scene(name), shape, f"mask {name!r}"), BATCH) for name in self.requires
         )
         reach = max(1, round(self.parameters.ring * images.shape[-1]))
-        model = subject.model
+        black = said_of(subject.model, [np.zeros((1, *images.shape[1:]), np.uint8)], classes, subject.device)
         found, done = [np.empty((0, len(VIEWS), classes), np.float32)], 0
         threshold = self.parameters.threshold
         for lesion, body in zip(lesions, bodies, strict=True):
-            part = np.asarray(images[done : done + len(lesion)])
-            forms = blanked(part, region_of(lesion, threshold, "lesion"), region_of(body, threshold, "body"), reach)
-            said = [said_of(model, [forms[view]], classes, subject.device) for view in VIEWS]
-            found.append(np.stack(said, axis=1))
+            rows = slice(done, done + len(lesion))
+            masks = region_of(lesion, threshold, "lesion"), region_of(body, threshold, "body")
+            forms = blanked(np.asarray(images[rows]), *masks, reach)
+            found.append(np.stack([_anew(subject, rows, forms[view], black) for view in VIEWS], axis=1))
             done += len(lesion)
             subject.progress(done, len(images))
         return {"regions_logits": np.concatenate(found)}
@@ -224,6 +233,15 @@ class Regions(Evaluator):
                 f"Expected finite regions_logits of shape {shape}, found {logits.shape} or not finite."
             )
         return {view: np.asarray(logits[:, column].argmax(axis=1), np.int64) for column, view in enumerate(VIEWS)}
+
+
+def _anew(subject: Subject, rows: slice, forms: NDArray[np.uint8], black: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the model says of images in another form; all that are black are one, whose logits are given, shape (1, classes)."""
+    left = forms.any(axis=(1, 2, 3))
+    out = np.repeat(black, len(forms), axis=0)
+    if left.any():
+        out[left] = said_anew(subject, np.arange(rows.start, rows.stop)[left], forms[left])
+    return out
 
 
 def _accuracy(said: NDArray[np.int64], predictions: Predictions, counts: Floats) -> Floats:

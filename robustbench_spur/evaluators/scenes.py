@@ -78,6 +78,25 @@ def rows_of_blocks(blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], what:
         raise SpurbenchError(f"Expected {shape[0]} rows of {what}, found {count}.")
 
 
+def in_batches(blocks: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """The rows of the blocks, cut anew into batches of ``size`` rows; the last may be smaller.
+
+    >>> [batch.tolist() for batch in in_batches([np.array([1, 2, 3]), np.array([4]), np.array([5])], 2)]
+    [[1, 2], [3, 4], [5]]
+    """
+    held: list[NDArray[Any]] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        while count >= size:
+            rows = np.concatenate(held)
+            yield rows[:size]
+            held, count = [rows[size:]], count - size
+    if count:
+        yield np.concatenate(held)
+
+
 def said_of(model: Any, blocks: Iterable[NDArray[np.uint8]], classes: int, device: str) -> NDArray[np.float32]:
     """What the model says of images that come in blocks, which are forgotten as they pass.
 
@@ -104,22 +123,40 @@ def said_of(model: Any, blocks: Iterable[NDArray[np.uint8]], classes: int, devic
     return np.concatenate(found)
 
 
+def said_anew(subject: Subject, rows: NDArray[np.int64], forms: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the subject's model says of some images in another form; what it said before where the form is the image itself.
+
+    Args:
+        subject: gives model, images and predictions.
+        rows: of the partition.
+        forms: of these images, shape (rows, channels, height, width).
+
+    Returns:
+        Logits, float32, shape (rows, classes).
+
+    Raises:
+        SpurbenchError: logits that are not finite.
+    """
+    said = subject.predictions.logits[rows].astype(np.float32)
+    changed = (forms != np.asarray(subject.images[rows])).any(axis=(1, 2, 3))
+    if changed.any():
+        said[changed] = said_of(subject.model, [forms[changed]], said.shape[1], subject.device)
+    return said
+
+
 def scene_logits(subject: Subject, name: str) -> NDArray[np.float32]:
     """What the subject's model says of a scene, shape (n, classes).
 
     Raises:
         SpurbenchError: a scene of another shape than the images, or logits that are not finite.
     """
-    total, classes = len(subject.predictions), len(subject.predictions.groups.classes)
-
-    def watched() -> Iterator[NDArray[Any]]:
-        done = 0
-        for block in rows_of_blocks(subject.scene(name), subject.images.shape, f"scene {name!r}"):
-            yield block
-            done += len(block)
-            subject.progress(done, total)
-
-    return said_of(subject.model, watched(), classes, subject.device)
+    total, classes, done = len(subject.predictions), len(subject.predictions.groups.classes), 0
+    found = [np.empty((0, classes), np.float32)]
+    for block in rows_of_blocks(subject.scene(name), subject.images.shape, f"scene {name!r}"):
+        found.append(said_anew(subject, np.arange(done, done + len(block)), block))
+        done += len(block)
+        subject.progress(done, total)
+    return np.concatenate(found)
 
 
 def with_logits(predictions: Predictions, array: str, evaluator: str) -> Predictions:
