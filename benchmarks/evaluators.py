@@ -31,7 +31,15 @@ from numpy.typing import NDArray
 PATIENTS, SIZE, BLOCK = 876, 64, 256
 THREADS, TIMES = "2", 3
 LEFT_OUT = ("attacks", "pgd", "fragility", "corruptions")
-IMPORTED = ("captum.attr", "scipy.stats", "scipy.optimize", "sklearn.covariance", "sklearn.linear_model", "torch")
+IMPORTED = (
+    "captum.attr",
+    "scipy.stats",
+    "scipy.optimize",
+    "sklearn.covariance",
+    "sklearn.linear_model",
+    "torch",
+    "torch._dynamo",  # by the first optimiser
+)
 """What evaluators import when they are carried out; loaded before, so that it is not counted."""
 SCENES = {"counterfactual": "uint8", "without_lesion": "uint8", "lesion": "float32", "body": "float32"}
 

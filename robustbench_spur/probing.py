@@ -186,8 +186,12 @@ def untied(codes: NDArray[Any], others: NDArray[Any]) -> bool:
     (False, True)
     """
     known = (codes >= 0) & (others >= 0)
-    pairs = np.unique(np.stack([codes[known], others[known]]), axis=1)
-    return bool(len(np.unique(pairs[1])) < pairs.shape[1])
+    if not known.any():
+        return False
+    names, second = np.unique(others[known], return_inverse=True)
+    levels, first = np.unique(codes[known], return_inverse=True)
+    there = np.bincount(first * len(names) + second, minlength=len(levels) * len(names)).reshape(-1, len(names)) > 0
+    return bool((there.sum(axis=0) > 1).any())
 
 
 def pair_weights(codes: Codes, others: Codes) -> Floats:
@@ -196,8 +200,10 @@ def pair_weights(codes: Codes, others: Codes) -> Floats:
     >>> pair_weights(np.array([0, 0, 0, 1]), np.array([1, 1, 1, 1])).tolist()
     [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
     """
-    _, pair, size = np.unique(np.stack([codes, others]), axis=1, return_inverse=True, return_counts=True)
-    return np.asarray(len(codes) / (len(size) * size[pair]), np.float64)
+    (_, first), (names, second) = (np.unique(column, return_inverse=True) for column in (codes, others))
+    pair = first * len(names) + second
+    size = np.bincount(pair)
+    return np.asarray(len(codes) / (np.count_nonzero(size) * size[pair]), np.float64)
 
 
 def held_out_scores(points: Floats, codes: Codes, others: Codes, levels: int, fold: Codes, strength: float) -> Floats:

@@ -74,27 +74,33 @@ class Grid:
 
         with torch.no_grad():
             inputs = torch.from_numpy(points.astype(np.float32))
-            code: NDArray[np.float32] = trunk(self.weights, inputs).numpy()
+            code: NDArray[np.float32] = trunk(self.weights, inputs[None]).numpy()
         return code
 
-    def margins(self, points: Floats) -> Floats:
-        """Logit of class 1 less that of class 0 of every network, shape (networks, n)."""
+    def margins(self, codes: NDArray[np.float32]) -> Floats:
+        """Logit of class 1 less that of class 0 of every network, shape (networks, n), from their codes."""
         import torch
 
         with torch.no_grad():
-            code = trunk(self.weights, torch.from_numpy(points.astype(np.float32)))
-            logits = layer(self.weights, "label", code).double().numpy()
+            logits = layer(self.weights, "label", torch.from_numpy(codes)).double().numpy()
         return np.asarray(logits[..., 1] - logits[..., 0])
 
 
 def layer(weights: dict[str, Any], name: str, inputs: Any) -> Any:
-    """A linear layer of every network, shape (networks, b, in) or (b, in) to (networks, b, out)."""
+    """A linear layer of every network, shape (networks, b, in) to (networks, b, out)."""
     return inputs @ weights[f"{name}.weight"] + weights[f"{name}.bias"][:, None]
 
 
 def trunk(weights: dict[str, Any], inputs: Any) -> Any:
-    """Features to codes, shape (networks, b, in) or (b, in) to (networks, b, width)."""
-    return layer(weights, "code", layer(weights, "trunk", inputs).relu())
+    """Features to codes, shape (batches, b, in) to (networks, b, width): each batch goes to as many networks, in their order.
+
+    The networks that share a batch are one wide matrix.
+    """
+    weight, (batches, size, _) = weights["trunk.weight"], inputs.shape
+    networks, features, hidden = weight.shape
+    wide = weight.view(batches, -1, features, hidden).transpose(1, 2).reshape(batches, features, -1)
+    found = (inputs @ wide).view(batches, size, -1, hidden).transpose(1, 2).reshape(networks, size, hidden)
+    return layer(weights, "code", (found + weights["trunk.bias"][:, None]).relu())
 
 
 def scale_gradient(values: Any, factor: Any) -> Any:
@@ -173,10 +179,10 @@ def train_grid(
     columns = [torch.from_numpy(c) for c in (points.astype(np.float32), labels, attributes)]
     pair = torch.from_numpy(pair_weights(attributes, labels).astype(np.float32))
     for step in range(recipe.steps):
-        rows = torch.from_numpy(np.stack([rng.integers(0, len(points), recipe.batch) for rng in batches]))
-        rows = rows.repeat_interleave(per_seed, dim=0)
-        inputs, label, attribute = (column[rows] for column in columns)
-        code = trunk(weights, inputs)
+        drawn = torch.from_numpy(np.stack([rng.integers(0, len(points), recipe.batch) for rng in batches]))
+        code = trunk(weights, columns[0][drawn])
+        rows = drawn.repeat_interleave(per_seed, dim=0)
+        label, attribute = (column[rows] for column in columns[1:])
         main = cross_entropy(layer(weights, "label", code).transpose(1, 2), label, reduction="none").mean(dim=1)
         hidden = layer(weights, "branch", scale_gradient(code, passed[:, None, None])).relu()
         beside = cross_entropy(layer(weights, "attribute", hidden).transpose(1, 2), attribute, reduction="none")

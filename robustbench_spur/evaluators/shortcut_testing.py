@@ -158,9 +158,10 @@ class ShortcutTesting(Evaluator):
         chosen = scale(features_of(subject, validation).astype(np.float64))
         asked = scale(features_of(subject, subject.part).astype(np.float64))
         performance, thresholds = _validated(grid, chosen, validation.predictions)
-        predicted = grid.margins(asked) >= thresholds[:, None]
+        codes = grid.codes(asked)
+        predicted = grid.margins(codes) >= thresholds[:, None]
         with narrow_in_one_thread(given.width):
-            odds = [self._probe(code, predictions, fold) for code in grid.codes(asked)]
+            odds = [self._probe(code, predictions, fold) for code in codes]
         empty = np.array([""])
         answers = Answers(empty, fold, grid.scalings, grid.seeds, performance, predicted.T, np.stack(odds, axis=1))
         return answers.arrays(self.collects)
@@ -302,7 +303,7 @@ def _obstacle(test: Predictions, train: Predictions, validation: Predictions) ->
 def _validated(grid: Grid, points: Floats, validation: Predictions) -> tuple[Floats, Floats]:
     """AUROC for the label and the threshold with the largest F1 of every network, on validation, each of shape (networks,)."""
     positive, counts = validation.labels == 1, everyone(validation)
-    margins = grid.margins(points)
+    margins = grid.margins(grid.codes(points))
     auroc = [weighted_auroc(margin, positive, validation.patient, counts)[0] for margin in margins]
     return np.array(auroc), np.array([best_threshold(margin, positive) for margin in margins])
 

@@ -65,13 +65,14 @@ def weighted_auroc(
     """
     order = np.argsort(scores[~positive], kind="stable")
     negatives = scores[~positive][order]
-    of_negative, of_positive = patient[~positive][order], patient[positive]
+    there, whose = np.unique(patient, return_inverse=True)
+    of_negative, of_positive = whose[~positive][order], whose[positive]
     below = np.searchsorted(negatives, scores[positive], "left")
     upto = np.searchsorted(negatives, scores[positive], "right")
     out = np.empty(len(counts))
     for part in blocks(len(counts), 16 * (len(scores) + 1), SUMS_BYTES):
         # One row per example: taking whole rows is several times faster than picking columns.
-        drawn = np.ascontiguousarray(counts[part].T)
+        drawn = counts[part].T[there]
         weight = running_sums(drawn, of_negative)
         drawn = drawn[of_positive]
         wins = np.einsum("er,er->r", drawn, weight[below]) + np.einsum("er,er->r", drawn, weight[upto])

@@ -222,14 +222,14 @@ def test_a_network_of_the_grid_is_the_one_that_is_trained_alone(scaling: float) 
             code = net["code"](net["trunk"](torch.from_numpy(points).float()).relu())
             logits = net["label"](code).numpy()
         assert grid.codes(points)[place] == pytest.approx(code.numpy(), abs=1e-4)
-        assert grid.margins(points)[place] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-4)
+        assert grid.margins(grid.codes(points))[place] == pytest.approx(logits[:, 1] - logits[:, 0], abs=1e-4)
 
 
 def test_the_main_task_is_the_label_and_the_other_one_the_attribute() -> None:
     points, labels, attributes, _, _ = drawn(1, patients=400, label_shift=2, attribute_shift=2)
     recipe = Recipe(width=4, steps=200, seeds=1)
     grid = train_grid(points, labels, attributes, (0.0, 1.0), recipe, quiet)
-    for margins in grid.margins(points)[:2]:
+    for margins in grid.margins(grid.codes(points))[:2]:
         assert roc_auc_score(labels, margins) > 0.98
         assert abs(roc_auc_score(attributes, margins) - 0.5) < 0.1
     assert np.isnan(grid.scalings[2]), "the last is the one that was trained for the attribute alone"
@@ -240,12 +240,11 @@ def test_the_main_task_is_the_label_and_the_other_one_the_attribute() -> None:
 def test_without_a_scaling_the_branch_counts_for_nothing() -> None:
     points, labels, attributes, _, _ = drawn(2, patients=60)
     recipe = Recipe(steps=20, batch=16, seeds=1)
-    one, other = (
-        train_grid(points, labels, attributes, (0.0,), dataclasses.replace(recipe, weight=weight), quiet).margins(
-            points
-        )[0]
+    grids = [
+        train_grid(points, labels, attributes, (0.0,), dataclasses.replace(recipe, weight=weight), quiet)
         for weight in (0.1, 5.0)
-    )
+    ]
+    one, other = (grid.margins(grid.codes(points))[0] for grid in grids)
     assert (one == other).all()
 
 
@@ -304,7 +303,7 @@ def test_thresholds_are_validations_and_predictions_the_partitions() -> None:
     recipe = ShortcutTesting.Parameters(**{**SMALL, "steps": 30}).recipe()
     grid = train_grid(scale(taught), train.labels, train.attributes, SMALL["scalings"], recipe, quiet)
     of = {
-        name: grid.margins(scale(features_of(looked, found[name]).astype(np.float64)))
+        name: grid.margins(grid.codes(scale(features_of(looked, found[name]).astype(np.float64))))
         for name in ("validation", "test")
     }
     positive = found["validation"].predictions.labels == 1
