@@ -141,6 +141,17 @@ def naive(share: float, slices: float) -> tuple[float, float]:
     return share - reach, share + reach
 
 
+def effective(share: float, spread: Floats, cohort: Cohort) -> tuple[float, float]:
+    """Wilson's interval of as many independent slices as have this variance, with Student's quantile (Dean and Pagano 2015)."""
+    from scipy.special import stdtrit
+
+    patients = cohort.patients[0]
+    z = float(stdtrit(patients - 1, 0.975))
+    trials = share * (1 - share) / (spread.var() * patients / (patients - 1))
+    reach = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return tuple((share + z**2 / (2 * trials) + sign * reach) / (1 + z**2 / trials) for sign in (-1, 1))  # type: ignore[return-value]
+
+
 def percentile(values: Floats) -> tuple[float, float]:
     """Plain 2.5 % and 97.5 % quantiles."""
     low, high = np.quantile(values, [0.025, 0.975])
@@ -161,6 +172,7 @@ def named_group(cohort: Cohort, accuracy: Sequence[float], times: int, seed: int
         tallies["slices taken as independent"].add(*naive(found[0], slices), accuracy[0])
         if 0 < found[0] < 1:
             effect.append(spread[:, 0].var() / (found[0] * (1 - found[0]) / slices))
+            tallies["Wilson, effective number of slices"].add(*effective(found[0], spread[:, 0], cohort), accuracy[0])
     for name, tally in tallies.items():
         what = f"group of {cohort.patients[0]} patients, {100 * accuracy[0]:.0f} % right"
         yield f"| {what}, design effect {np.mean(effect):.1f} | {name} | {tally.cells()} |"
@@ -254,7 +266,7 @@ def main() -> None:
     studies: list[Callable[[int], Iterator[str]]] = [
         *(
             lambda seed, c=c, a=a: named_group(c, (a,) * 4, times, seed)
-            for c, a in ((real, 0.7), (real, 0.9), (real, 0.97), (fold, 0.7), (small, 0.7), (small, 0.9))
+            for c, a in ((real, 0.7), (real, 0.9), (real, 0.97), (fold, 0.7), (fold, 0.9), (small, 0.7), (small, 0.9))
         ),
         *(
             lambda seed, c=c, a=a: lowest_group(c, a, times, seed)

@@ -23,13 +23,15 @@ from robustbench_spur.published import (
     read_attested,
     read_withdrawn,
 )
+from robustbench_spur.record import read_partitions
 from robustbench_spur.repository import git
 from robustbench_spur.rows import Row
 from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import file_sha256
 from robustbench_spur.submission.entry import ENTRY, Entry, load_entry
+from robustbench_spur.submission.likeness import likenesses
 from robustbench_spur.submission.remarks import Remark, quoted, shown
-from robustbench_spur.submission.verifier import Verdict, Verifier, known_of, unforeseen
+from robustbench_spur.submission.verifier import Known, Verdict, Verifier, known_of, unforeseen
 from robustbench_spur.types import SpurbenchError
 
 Told = Callable[[int, int], None]
@@ -97,6 +99,29 @@ def verify_board(
     if pages and sound:
         remarks += _check_generated(folder, {verdict.folder: rows for verdict, rows in found})
     return BoardVerdict(folder, tuple(remarks), tuple(verdicts))
+
+
+def known_on(folder: Path, manifest: Manifest, entry: Path) -> Known:
+    """What the other entries of a board say that count, to hold one of its entries against. They are not verified here.
+
+    Args:
+        folder: of the board.
+        manifest: of it.
+        entry: folder of the entry that is left out.
+
+    Raises:
+        SpurbenchError: an entry, or a note of the maintainers, that cannot be read.
+    """
+    verifier, found = Verifier(manifest), []
+    for one in open_published(folder).entries:
+        if one.folder.resolve() != entry.resolve():
+            verdict = Verdict(one.folder, one.entry)
+            for record in (record for record in one.records if record.status == "done" and record.predictions):
+                split = str(record.identity.split["name"])
+                rows = read_partitions(record, one.arrays(record), (verifier.ranking.partition,))
+                verifier.note(split, record.seed, rows, verdict)
+            found.append(verdict)
+    return known_of(found, verifier.ranking.better)
 
 
 def _installed(folder: Path) -> Manifest:
@@ -203,15 +228,10 @@ def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest
     for verdict in new:
         if verdict.entry is not None:
             verdict.remarks += verifier.too_good(verdict.entry, verdict)
-    seen: dict[str, str] = {}
-    for verdict in (*old, *new):
-        name = verdict.entry.id if verdict.entry else ""
-        for key, digest in verdict.logits.items():
-            other = seen.setdefault(digest, name)
-            if other != name:
-                said = f"the logits of entry {other} on {key[0]}, seed {key[1]}"
-                remedy = "Withdraw one, or say why they are equal; a person decides."
-                verdict.remarks.append(Remark("flag", ENTRY, said, "predictions of its own", remedy))
+    whose = {verdict.entry.id: verdict for verdict in verdicts if verdict.entry}
+    for one in likenesses([cell for verdict in (*old, *new) for cell in verdict.said]):
+        remedy = "Withdraw one, or say why they are equal; a person decides."
+        whose[one.own.entry].remarks.append(Remark("flag", ENTRY, one.words, "predictions of its own", remedy))
 
 
 def _check_generated(folder: Path, rows: Mapping[Path, list[Row]]) -> Iterator[Remark]:

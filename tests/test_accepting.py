@@ -9,13 +9,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from robustbench_spur.accepting import BoardVerdict, verify_board
+from robustbench_spur.accepting import BoardVerdict, known_on, verify_board
 from robustbench_spur.building import build
 from robustbench_spur.manifest import Manifest, load_manifest
 from robustbench_spur.published import entry_folders, open_published
 from robustbench_spur.submission.remarks import Remark
+from robustbench_spur.submission.verifier import Verifier
 from robustbench_spur.types import SpurbenchError
 from tests.submission.faults import RECORD, put
 from tests.submission.makers import BOARD, SPLIT, Copy, board_of, boards, packed, placed
@@ -197,6 +199,22 @@ def test_copied_predictions_are_for_a_person(board: Path, tmp_path: Path) -> Non
     flags = [one for verdict in found.entries for one in verdict.of("flag")]
     assert len(flags) == 2, "a flag per seed"
     assert all("the logits of entry" in one.found for one in flags)
+
+
+def test_an_entry_on_a_board_is_held_against_the_others(board: Path, tmp_path: Path, small_board: Manifest) -> None:
+    own = entry(board)
+    theirs = copied(board, own, tmp_path)
+    other = entry(board, "erm")
+    known = known_on(board, small_board, theirs)
+    assert {one.entry for one in known.said} == {own.name, other.name}
+    assert known.best[SPLIT, "none"] == max(
+        np.mean(list(Verifier(small_board).verify(one).ranking.values())) for one in (own, other)
+    )
+    flags = Verifier(small_board, known).verify(theirs).of("flag")
+    assert [own.name in one.found for one in flags] == [True, True]
+    note = [{"entry": own.name, "day": "2026-01-01", "reason": "a test"}]
+    (board / "withdrawn.json").write_text(json.dumps(note))
+    assert {one.entry for one in known_on(board, small_board, theirs).said} == {other.name}
 
 
 # The generated files

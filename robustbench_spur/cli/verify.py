@@ -99,11 +99,13 @@ def _told(done: int, total: int) -> None:
 
 
 def _entry(options: argparse.Namespace) -> int:
+    from robustbench_spur.accepting import known_on
     from robustbench_spur.manifest import load_manifest
     from robustbench_spur.submission.verifier import Verifier
 
-    manifest = load_manifest(options.board)
-    verdict = Verifier(manifest).verify(options.folder)
+    manifest, board = load_manifest(options.board), _board_of(options.folder)
+    known = known_on(board, manifest, options.folder) if board else None
+    verdict = Verifier(manifest, known).verify(options.folder)
     attested: list[Any] = []
     if verdict.sound and verdict.entry is not None:
         attested = _computed_again(options, verdict, manifest)
@@ -171,11 +173,11 @@ def _attest(folder: Path, verdict: Verdict, attested: list[Any]) -> Path:
     Raises:
         SpurbenchError: the entry lies on no board.
     """
-    from robustbench_spur.published import ATTESTED, MANIFEST, read_attested
+    from robustbench_spur.published import ATTESTED, read_attested
     from robustbench_spur.submission.packing import write_json
 
-    board = next(iter(folder.resolve().parents[2:3]), folder)
-    if not (board / MANIFEST).is_file() or verdict.entry is None or folder.resolve().name != verdict.entry.id:
+    board = _board_of(folder)
+    if board is None or verdict.entry is None or folder.resolve().name != verdict.entry.id:
         raise SpurbenchError(
             f"Expected an entry on a board to attest, found {folder}. Give leaderboards/v1/entries/..."
         )
@@ -183,6 +185,14 @@ def _attest(folder: Path, verdict: Verdict, attested: list[Any]) -> Path:
     path = board / ATTESTED / f"{verdict.entry.id}.json"
     write_json(path, [new[key].model_dump(mode="json") for key in sorted(new)])
     return path
+
+
+def _board_of(folder: Path) -> Path | None:
+    """The board's folder that an entry lies in; None for an entry on no board."""
+    from robustbench_spur.published import ENTRIES, MANIFEST
+
+    above = folder.resolve().parents[1:3]
+    return above[1] if len(above) == 2 and above[0].name == ENTRIES and (above[1] / MANIFEST).is_file() else None
 
 
 def tell(verdict: Verdict) -> None:

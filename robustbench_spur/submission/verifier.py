@@ -6,7 +6,6 @@ weights, or to a repeated run: see :mod:`robustbench_spur.submission.again`.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from robustbench_spur.registry import Registry
 from robustbench_spur.scoring import load_evaluators, point
 from robustbench_spur.submission.archives import check_weights, read_arrays
 from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, read_record
+from robustbench_spur.submission.likeness import Said, likenesses, said_of
 from robustbench_spur.submission.methodchecks import check_method, check_settings
 from robustbench_spur.submission.predictionchecks import check_claims, check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
@@ -33,11 +33,11 @@ class Known:
     """What the board's other entries say, to hold a new one against.
 
     Args:
-        logits: hash of the predictions of a cell, by what it is of; the value names the entry.
+        said: what each of their cells says, oldest first.
         best: highest value of the ranking column, by split and track.
     """
 
-    logits: Mapping[str, str] = field(default_factory=dict)
+    said: tuple[Said, ...] = ()
     best: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ class Verdict:
         entry: what it states; None where that cannot be read.
         remarks: all that was noticed.
         cells: number of cells whose numbers were recomputed.
-        logits: hash of the predictions on the ranking column's partition, by split and seed.
+        said: what the cells say on the ranking column's partition.
         ranking: value of the ranking column, by split and seed.
     """
 
@@ -58,7 +58,7 @@ class Verdict:
     entry: Entry | None = None
     remarks: list[Remark] = field(default_factory=list)
     cells: int = 0
-    logits: dict[tuple[str, int], str] = field(default_factory=dict)
+    said: list[Said] = field(default_factory=list)
     ranking: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def of(self, level: str) -> list[Remark]:
@@ -160,7 +160,7 @@ class Verifier:
             predictions = self._predictions(cell, record, folder)
             found += check_metrics(record, predictions, self.evaluators, self.manifest, cell.record.file)
             if not any(one.level == "fault" for one in found):
-                self._note(cell, predictions, verdict)
+                self.note(cell.split, cell.seed, predictions, verdict)
                 verdict.cells += 1
             return found
         except FaultError as fault:
@@ -189,15 +189,16 @@ class Verifier:
         self.read[cell.split, cell.seed] = record, found
         return found
 
-    def _note(self, cell: Cell, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
-        """What of a cell is held against other entries."""
+    def note(self, split: str, seed: int, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
+        """Note in a verdict what of a cell is held against other entries."""
         rows = predictions.get(self.ranking.partition)
         if rows is None:
             return
-        verdict.logits[cell.split, cell.seed] = logits_hash(rows)
+        name = verdict.entry.id if verdict.entry else ""
+        verdict.said.append(said_of(name, split, seed, rows))
         metric = str(self.ranking.metric)
         evaluator = next(one for one in self.evaluators if one.name == self.ranking.evaluator)
-        verdict.ranking[cell.split, cell.seed] = point(evaluator, rows, (metric,))[metric]
+        verdict.ranking[split, seed] = point(evaluator, rows, (metric,))[metric]
 
     def _check_whole(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """Seeds, copies, and results that are too good."""
@@ -219,17 +220,14 @@ class Verifier:
 
     def _copies(self, verdict: Verdict) -> Iterator[Remark]:
         """Predictions that are another cell's."""
-        own: dict[str, tuple[str, int]] = {}
-        for key, digest in verdict.logits.items():
-            split, seed = key
-            other = self.known.logits.get(digest, "")
-            if other:
-                told = f"the logits of entry {other} on {split}, seed {seed}"
-                yield Remark("flag", ENTRY, told, "predictions of its own", "Say why they are equal; a person decides.")
-            elif digest in own:
-                told = f"the same logits on {own[digest][0]}, seed {own[digest][1]}, and on {split}, seed {seed}"
-                yield Remark("flag", ENTRY, told, "a run per cell", "Say why they are equal; a person decides.")
-            own.setdefault(digest, key)
+        remedy, own = "Say why they are equal; a person decides.", dict[str, Said]()
+        for one in likenesses([*self.known.said, *verdict.said]):
+            if one.own in verdict.said:
+                yield Remark("flag", ENTRY, one.words, "predictions of its own", remedy)
+        for cell in verdict.said:
+            if (first := own.setdefault(cell.digest, cell)) is not cell:
+                told = f"the same logits on {first.split}, seed {first.seed}, and on {cell.split}, seed {cell.seed}"
+                yield Remark("flag", ENTRY, told, "a run per cell", remedy)
 
     def too_good(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """A ranking value far above the best that is known on the split and track."""
@@ -247,13 +245,6 @@ class Verifier:
                     f"at most {margin:g} beyond the best so far, {best:.3f}",
                     "A person looks at it.",
                 )
-
-
-def logits_hash(rows: Predictions) -> str:
-    """Hash of what was said of which examples."""
-    digest = hashlib.sha256("\n".join(rows.ids.tolist()).encode())
-    digest.update(rows.logits.tobytes())
-    return digest.hexdigest()
 
 
 def unforeseen(name: str, error: Exception) -> Remark:
@@ -278,14 +269,14 @@ def known_of(verdicts: Iterable[Verdict], better: str = "higher") -> Known:
         better: direction of the ranking column.
     """
     extreme = max if better == "higher" else min
-    logits: dict[str, str] = {}
+    said: list[Said] = []
     best: dict[tuple[str, str], float] = {}
     for verdict in verdicts:
         if verdict.entry is None:
             continue
-        logits |= dict.fromkeys(verdict.logits.values(), verdict.entry.id)
+        said += verdict.said
         for split in {key[0] for key in verdict.ranking}:
             values = [value for key, value in verdict.ranking.items() if key[0] == split]
             place, mean = (split, verdict.entry.track), sum(values) / len(values)
             best[place] = extreme(mean, best.get(place, mean))
-    return Known(logits, best)
+    return Known(tuple(said), best)
