@@ -142,7 +142,7 @@ def naive(share: float, slices: float) -> tuple[float, float]:
 
 
 def effective(share: float, spread: Floats, cohort: Cohort) -> tuple[float, float]:
-    """Wilson's interval of as many independent slices as have this variance, with Student's quantile (Dean and Pagano 2015)."""
+    """Wilson's interval of as many independent slices as have this variance, with Student's quantile (Franco et al. 2019)."""
     from scipy.special import stdtrit
 
     patients = cohort.patients[0]
