@@ -149,7 +149,8 @@ def effective(share: float, spread: Floats, cohort: Cohort) -> tuple[float, floa
     z = float(stdtrit(patients - 1, 0.975))
     trials = share * (1 - share) / (spread.var() * patients / (patients - 1))
     reach = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    return tuple((share + z**2 / (2 * trials) + sign * reach) / (1 + z**2 / trials) for sign in (-1, 1))  # type: ignore[return-value]
+    low, high = ((share + z**2 / (2 * trials) + sign * reach) / (1 + z**2 / trials) for sign in (-1, 1))
+    return low, high
 
 
 def percentile(values: Floats) -> tuple[float, float]:
