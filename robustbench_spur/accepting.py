@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.board import ranked
-from robustbench_spur.building import differing, entry_rows, replicates_for
+from robustbench_spur.building import GENERATED, PICTURES, differing, entry_rows, replicates_for
 from robustbench_spur.manifest import Manifest, load_manifest, manifest_sha256
 from robustbench_spur.published import (
     ATTESTED,
@@ -35,6 +35,8 @@ from robustbench_spur.submission.verifier import Known, Verdict, Verifier, known
 from robustbench_spur.types import SpurbenchError
 
 Told = Callable[[int, int], None]
+OWN = (MANIFEST, ENTRIES, ATTESTED, WITHDRAWN, PICTURES, *GENERATED)
+"""What a board's folder holds."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[Remark]:
 
 
 def _check_tree(folder: Path) -> Iterator[Remark]:
-    """Whether nothing on the board is a link, and the folders of entries hold nothing but folders of entries."""
+    """Whether nothing on the board is a link, nothing in it is strange, and folders of entries hold nothing else."""
     for place, folders, files in os.walk(folder):
         inside = Path(place).relative_to(folder).parts
         for name in sorted((*folders, *files)):
@@ -147,6 +149,9 @@ def _check_tree(folder: Path) -> Iterator[Remark]:
             told = shown(path.relative_to(folder).as_posix())
             if path.is_symlink():
                 yield Remark("fault", told, "a symbolic link", "plain files", "Put the file itself in its place.")
+            elif not inside and name not in OWN:
+                remedy = "Remove it: a board holds entries, notes, pictures, and what is generated from them."
+                yield Remark("fault", told, "a stray file or folder on the board", ", ".join(OWN), remedy)
             elif inside[:1] == (ENTRIES,) and len(inside) < 3 and (name in files or name.startswith(".")):
                 remedy = "Remove it: what belongs to an entry lies in the entry's folder."
                 yield Remark("fault", told, "a stray file among the entries", "folders of entries alone", remedy)

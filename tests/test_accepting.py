@@ -125,6 +125,14 @@ def test_what_is_no_entry_among_the_entries(board: Path, name: str) -> None:
     assert name.startswith(found.file)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "more/index.html", ".hidden"])
+def test_what_belongs_to_no_board(board: Path, name: str) -> None:
+    (board / name).parent.mkdir(exist_ok=True)
+    (board / name).write_text("{}")
+    found = only(verified(board).remarks)
+    assert (found.file, found.found) == (name.split("/", maxsplit=1)[0], "a stray file or folder on the board")
+
+
 @pytest.mark.parametrize("name", ["entries/link", "entries/mine/link", "index.html", "attested"])
 def test_a_link_on_a_board(board: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "entry.json").write_text("{")

@@ -15,6 +15,7 @@ from robustbench_spur.published import Attestation, open_published, read_atteste
 from robustbench_spur.submission.again import Again, Found
 from robustbench_spur.submission.entry import Cell, load_entry
 from robustbench_spur.submission.remarks import Remark
+from robustbench_spur.types import SpurbenchError
 from tests.conftest import Ended
 from tests.submission.faults import RECORD, put
 from tests.submission.faults_of_arrays import GOOD, tensors, weights
@@ -216,6 +217,22 @@ def test_what_was_computed_again_is_noted_on_the_board(
     assert (row.standing.tier, row.standing.collected) == ("reproduced", True)
 
 
+def test_what_was_computed_again_outlives_an_error_of_the_next_cell(
+    copy: Copy, board: Path, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
+) -> None:
+    def broken_later(self: Again, one: Any, cell: Cell, *arguments: Any, **options: Any) -> Found:
+        if cell.seed == 1:
+            raise SpurbenchError("Expected room on the disk, found none.")
+        return agreed(self, one, cell, *arguments, **options)
+
+    monkeypatch.setattr(Again, "by_training", broken_later)
+    name = load_entry(copy.folder).id
+    done = verify(board / "entries" / "mine" / name, "--reproduce", "all", "--attest")
+    assert done.code == 2
+    assert "Expected room on the disk" in done.err
+    assert [(one.seed, one.kind) for one in read_attested(board, name)] == [(0, "reproduced")]
+
+
 def test_all_cells_are_those_that_have_predictions(
     copy: Copy, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
 ) -> None:
@@ -231,8 +248,9 @@ def test_all_cells_are_those_that_have_predictions(
 def test_an_entry_on_no_board_is_not_attested(
     copy: Copy, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
 ) -> None:
-    monkeypatch.setattr(Again, "by_training", agreed)
+    trained: list[Cell] = []
+    monkeypatch.setattr(Again, "by_training", lambda self, one, cell, **options: trained.append(cell))
     done = verify(copy.folder, "--reproduce", "all", "--attest")
-    assert done.code == 2
+    assert (done.code, trained) == (2, [])
     assert "Expected an entry on a board to attest" in done.err
     assert json.loads((copy.folder / "entry.json").read_text())

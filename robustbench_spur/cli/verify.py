@@ -106,6 +106,8 @@ def _entry(options: argparse.Namespace) -> int:
     manifest, board = load_manifest(options.board), _board_of(options.folder)
     known = known_on(board, manifest, options.folder) if board else None
     verdict = Verifier(manifest, known).verify(options.folder)
+    if options.attest:
+        _require_place(options.folder, board, verdict)
     attested: list[Any] = []
     if verdict.sound and verdict.entry is not None:
         attested = _computed_again(options, verdict, manifest)
@@ -116,8 +118,6 @@ def _entry(options: argparse.Namespace) -> int:
         for one in attested:
             differences = ", ".join(f"{name} {value:.4f}" for name, value in one.differences.items())
             print(f"{one.split}, seed {one.seed}: {one.kind}; differences {differences or 'none'}.")
-    if options.attest and verdict.sound and attested:
-        print(_attest(options.folder, verdict, attested), file=sys.stderr if options.json else sys.stdout)
     return _code(verdict.sound, verdict.remarks, options)
 
 
@@ -146,7 +146,10 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
         elif given:
             attestation, remarks = again.from_weights(one, cell, options.weights)
         verdict.remarks += remarks
-        found += [attestation] if attestation is not None else []
+        if attestation is not None:
+            found.append(attestation)
+            if options.attest and verdict.sound:  # at once: what took hours outlives an error of the next cell
+                print(_attest(options.folder, attestation), file=sys.stderr if options.json else sys.stdout)
     return found
 
 
@@ -167,22 +170,26 @@ def _cells(names: Sequence[str], entry: Any) -> list[Any]:
     return [known[name] for name in names]
 
 
-def _attest(folder: Path, verdict: Verdict, attested: list[Any]) -> Path:
-    """Add what was computed again to the maintainers' notes.
+def _require_place(folder: Path, board: Path | None, verdict: Verdict) -> None:
+    """Refuse to attest an entry that lies on no board, before anything is trained.
 
     Raises:
-        SpurbenchError: the entry lies on no board.
+        SpurbenchError: it does.
     """
-    from robustbench_spur.published import ATTESTED, read_attested
-    from robustbench_spur.submission.packing import write_json
-
-    board = _board_of(folder)
-    if board is None or verdict.entry is None or folder.resolve().name != verdict.entry.id:
+    if board is None or (verdict.entry is not None and folder.resolve().name != verdict.entry.id):
         raise SpurbenchError(
             f"Expected an entry on a board to attest, found {folder}. Give leaderboards/v1/entries/..."
         )
-    new = {(one.split, one.seed, one.kind): one for one in (*read_attested(board, verdict.entry.id), *attested)}
-    path = board / ATTESTED / f"{verdict.entry.id}.json"
+
+
+def _attest(folder: Path, attestation: Any) -> Path:
+    """Add what was computed again to the maintainers' notes of the board that an entry lies on."""
+    from robustbench_spur.published import ATTESTED, read_attested
+    from robustbench_spur.submission.packing import write_json
+
+    board, name = folder.resolve().parents[2], folder.resolve().name
+    new = {(one.split, one.seed, one.kind): one for one in (*read_attested(board, name), attestation)}
+    path = board / ATTESTED / f"{name}.json"
     write_json(path, [new[key].model_dump(mode="json") for key in sorted(new)])
     return path
 
