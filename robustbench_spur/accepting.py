@@ -23,13 +23,12 @@ from robustbench_spur.published import (
     read_attested,
     read_withdrawn,
 )
-from robustbench_spur.record import read_partitions
 from robustbench_spur.repository import git
 from robustbench_spur.rows import Row
 from robustbench_spur.sidebyside import side_by_side
 from robustbench_spur.store import file_sha256
 from robustbench_spur.submission.entry import ENTRY, Entry, load_entry
-from robustbench_spur.submission.likeness import likenesses
+from robustbench_spur.submission.likeness import copied, likenesses
 from robustbench_spur.submission.remarks import Remark, quoted, shown
 from robustbench_spur.submission.verifier import Known, Verdict, Verifier, known_of, unforeseen
 from robustbench_spur.types import SpurbenchError
@@ -104,7 +103,9 @@ def verify_board(
 
 
 def known_on(folder: Path, manifest: Manifest, entry: Path) -> Known:
-    """What the other entries of a board say that count, to hold one of its entries against. They are not verified here.
+    """What the other entries of a board say that are sound and count, to find copies among the predictions of one of them.
+
+    Whether the entry is too good is not asked: which of them were there before it, only ``against`` tells.
 
     Args:
         folder: of the board.
@@ -112,18 +113,12 @@ def known_on(folder: Path, manifest: Manifest, entry: Path) -> Known:
         entry: folder of the entry that is left out.
 
     Raises:
-        SpurbenchError: an entry, or a note of the maintainers, that cannot be read.
+        SpurbenchError: notes of the maintainers that cannot be read.
     """
-    verifier, found = Verifier(manifest), []
-    for one in open_published(folder).entries:
-        if one.folder.resolve() != entry.resolve():
-            verdict = Verdict(one.folder, one.entry)
-            for record in (record for record in one.records if record.status == "done" and record.predictions):
-                split = str(record.identity.split["name"])
-                rows = read_partitions(record, one.arrays(record), (verifier.ranking.partition,))
-                verifier.note(split, record.seed, rows, verdict)
-            found.append(verdict)
-    return known_of(found, verifier.ranking.better)
+    withdrawn, verifier = read_withdrawn(folder), Verifier(manifest)
+    others = (one for one in entry_folders(folder) if one.resolve() != entry.resolve())
+    verdicts = (verifier.verify(one) for one in others if one.name not in withdrawn)
+    return Known(tuple(cell for verdict in verdicts if verdict.sound for cell in verdict.said))
 
 
 def _installed(folder: Path) -> Manifest:
@@ -179,7 +174,7 @@ def _verify_one(folder: Path, board: str, replicates: int) -> tuple[Verdict, lis
     verdict = verifier.verify(folder)
     if replicates and verdict.sound:
         try:
-            rows = entry_rows(folder, manifest, replicates, verifier.read)
+            rows = entry_rows(folder, manifest, replicates, verifier.read, verifier.evaluators)
         except Exception as error:  # a stranger's entry stops no other's, as in the verifier
             verdict.remarks.append(unforeseen(ENTRY, error))
     return verdict, rows
@@ -223,10 +218,11 @@ def _check_notes(folder: Path, verdicts: Sequence[Verdict]) -> Iterator[Remark]:
 def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest: Manifest, changed: set[str]) -> None:
     """Flag predictions that an earlier entry has as well, and new entries that are too good for what the board has.
 
-    Those that are new come last, so that the copy is flagged and not what it was copied from.
+    Those that are new come last, and the baseline comes first, so that the copy is flagged and not what it was copied from.
     """
-    new = [one for one in verdicts if _place(one, folder) in changed]
-    old = [one for one in verdicts if _place(one, folder) not in changed]
+    ordered = sorted(verdicts, key=lambda one: one.entry is None or one.entry.method.name != manifest.baseline)
+    new = [one for one in ordered if _place(one, folder) in changed]
+    old = [one for one in ordered if _place(one, folder) not in changed]
     withdrawn = read_withdrawn(folder)
     counting = [one for one in old if one.entry is not None and one.entry.id not in withdrawn]
     verifier = Verifier(manifest, known_of(counting, manifest.column(manifest.rank_by).better))
@@ -235,8 +231,7 @@ def _hold_against_each_other(verdicts: Sequence[Verdict], folder: Path, manifest
             verdict.remarks += verifier.too_good(verdict.entry, verdict)
     whose = {verdict.entry.id: verdict for verdict in verdicts if verdict.entry}
     for one in likenesses([cell for verdict in (*old, *new) for cell in verdict.said]):
-        remedy = "Withdraw one, or say why they are equal; a person decides."
-        whose[one.own.entry].remarks.append(Remark("flag", ENTRY, one.words, "predictions of its own", remedy))
+        whose[one.own.entry].remarks.append(copied(one))
 
 
 def _check_generated(folder: Path, rows: Mapping[Path, list[Row]]) -> Iterator[Remark]:

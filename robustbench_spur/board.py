@@ -122,6 +122,7 @@ def source_rows(
     scores: Store | None,
     plugin_files: tuple[Path, ...] = (),
     replicates: int = 0,
+    evaluators: Sequence[Evaluator] = (),
 ) -> list[Row]:
     """The rows of a source, with their values and without ranks.
 
@@ -131,9 +132,10 @@ def source_rows(
         scores: see :func:`score_board`.
         plugin_files: see :func:`score_board`.
         replicates: of the column that ranks, to have at once: rows can then be handed to another process.
+        evaluators: of the board, with its settings; loaded where none are given.
     """
-    evaluators = {e.name: e for e in load_evaluators(Registry(plugin_files), manifest.evaluators)}
-    rows = list(_rows(source, manifest, Scorer(scores, manifest.bootstrap), evaluators))
+    loaded = evaluators or load_evaluators(Registry(plugin_files), manifest.evaluators)
+    rows = list(_rows(source, manifest, Scorer(scores, manifest.bootstrap), {one.name: one for one in loaded}))
     for row in rows if replicates else ():
         if row.ranking is not None and row.more is not None and len(row.ranking[1]) < replicates:
             row.ranking = row.ranking[0], row.more(replicates)

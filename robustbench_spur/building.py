@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from robustbench_spur.board import Board, Row, Source, ranked, source_rows
-from robustbench_spur.evaluators.base import Predictions
+from robustbench_spur.evaluators.base import Evaluator, Predictions
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.page import write_site
 from robustbench_spur.published import Published, Submitted, read_attested
@@ -56,7 +56,11 @@ def replicates_for(entries: Sequence[Entry], alpha: float) -> int:
 
 
 def entry_rows(
-    folder: Path, manifest: Manifest, replicates: int, read: Mapping[tuple[str, int], Read] | None = None
+    folder: Path,
+    manifest: Manifest,
+    replicates: int,
+    read: Mapping[tuple[str, int], Read] | None = None,
+    evaluators: Sequence[Evaluator] = (),
 ) -> list[Row]:
     """The rows of an entry, with their values and without ranks.
 
@@ -65,6 +69,7 @@ def entry_rows(
         manifest: of the board.
         replicates: of the column that ranks.
         read: record and predictions of its cells by split and seed, where they have been read.
+        evaluators: of the board, where they are there already: what they measured of ``read`` is not measured again.
     """
     entry = load_entry(folder)
     one = Submitted(folder, entry, read_attested(folder.parents[2], entry.id))
@@ -74,7 +79,7 @@ def entry_rows(
         cells = [read[cell.split, cell.seed] for cell in entry.cells]
         predictions = {id(record): own for record, own in cells}
         source = Source([record for record, _ in cells], lambda record: predictions[id(record)], one.standing)
-    return source_rows(source, manifest, None, replicates=max(1, replicates))
+    return source_rows(source, manifest, None, replicates=max(1, replicates), evaluators=evaluators)
 
 
 def build(published: Published, target: Path | None = None, board: Board | None = None) -> list[Path]:

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from robustbench_spur.accepting import BoardVerdict, known_on, verify_board
@@ -215,14 +214,23 @@ def test_an_entry_on_a_board_is_held_against_the_others(board: Path, tmp_path: P
     other = entry(board, "erm")
     known = known_on(board, small_board, theirs)
     assert {one.entry for one in known.said} == {own.name, other.name}
-    assert known.best[SPLIT, "none"] == max(
-        np.mean(list(Verifier(small_board).verify(one).ranking.values())) for one in (own, other)
-    )
+    assert known.best == {}, "what was there before it is not known here"
     flags = Verifier(small_board, known).verify(theirs).of("flag")
     assert [own.name in one.found for one in flags] == [True, True]
     note = [{"entry": own.name, "day": "2026-01-01", "reason": "a test"}]
     (board / "withdrawn.json").write_text(json.dumps(note))
     assert {one.entry for one in known_on(board, small_board, theirs).said} == {other.name}
+
+
+def test_a_broken_entry_stops_no_other(board: Path, small_board: Manifest) -> None:
+    own, other = entry(board), entry(board, "erm")
+    for record in other.rglob("seed0.json"):
+        record.write_text("{}")
+    assert known_on(board, small_board, own).said == ()
+    for record in other.rglob("seed0.json"):
+        record.unlink()
+        record.symlink_to("/dev/zero")
+    assert known_on(board, small_board, own).said == ()
 
 
 # The generated files

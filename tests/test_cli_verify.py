@@ -233,6 +233,23 @@ def test_what_was_computed_again_outlives_an_error_of_the_next_cell(
     assert [(one.seed, one.kind) for one in read_attested(board, name)] == [(0, "reproduced")]
 
 
+def test_a_cell_that_differs_takes_back_what_was_noted_before_it(
+    copy: Copy, board: Path, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
+) -> None:
+    monkeypatch.setattr(Again, "by_training", agreed)
+    name = load_entry(copy.folder).id
+    place = board / "entries" / "mine" / name
+    assert verify(place, "--reproduce", f"{SPLIT}:1", "--attest").code == 0
+
+    def differing_later(self: Again, one: Any, cell: Cell, *arguments: Any, **options: Any) -> Found:
+        return (differed if cell.seed == 1 else agreed)(self, one, cell, *arguments, **options)
+
+    monkeypatch.setattr(Again, "by_training", differing_later)
+    done = verify(place, "--reproduce", "all", "--attest")
+    assert (done.code, "Rejected." in done.out) == (1, True)
+    assert [(one.seed, one.kind) for one in read_attested(board, name)] == [(1, "reproduced")]
+
+
 def test_all_cells_are_those_that_have_predictions(
     copy: Copy, verify: Run, monkeypatch: pytest.MonkeyPatch, home: Any
 ) -> None:

@@ -306,7 +306,8 @@ def test_points_are_measured_once(told: Predictions) -> None:
     evaluator, other = Counting(), Counting()
     assert point(evaluator, told) == point(evaluator, told)
     assert point(evaluator, told, ("share",)) == {"share": evaluator.points(told)["share"]}
-    assert (evaluator.asked, other.asked) == ([1], [])
+    assert point(other, told)["share"] == point(evaluator, told)["share"]
+    assert (evaluator.asked, other.asked) == ([1], [1])
     assert point(evaluator, replace(told, logits=-told.logits))["share"] != evaluator.points(told)["share"]
 
 

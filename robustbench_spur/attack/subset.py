@@ -50,6 +50,13 @@ def balanced_subset(predictions: Predictions, examples: int, seed: int) -> NDArr
     return order[np.sort(np.concatenate(chosen))]
 
 
+def some_of_each_group(predictions: Predictions, examples: int, seed: int) -> NDArray[np.int64]:
+    """All rows where there are no more than ``examples``, else a :func:`balanced_subset`, ascending, shape (m,)."""
+    if len(predictions) <= examples:
+        return np.arange(len(predictions))
+    return np.sort(balanced_subset(predictions, examples, seed))
+
+
 def halves(predictions: Predictions, rows: NDArray[np.int64], seed: int) -> list[NDArray[np.bool_]]:
     """Which of the rows belong to each half of the patients, who are dealt out in turn within every group.
 

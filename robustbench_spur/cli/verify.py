@@ -135,6 +135,7 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
     from robustbench_spur.submission.again import Again
 
     data = {name: path_of(value) for name, value in pairs(options.data, "--data").items()}
+    noted = _noted(options.folder) if options.attest else ()
     again = Again(manifest, Quiet() if options.json else Terminal(), home_of(), data, options.device)
     one, found = Submitted(options.folder, entry), []
     wanted = _cells(options.reproduce, entry)
@@ -149,7 +150,11 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
         if attestation is not None:
             found.append(attestation)
             if options.attest and verdict.sound:  # at once: what took hours outlives an error of the next cell
-                print(_attest(options.folder, attestation), file=sys.stderr if options.json else sys.stdout)
+                _attest(options.folder, (*noted, *found))
+    if options.attest and found:
+        where = sys.stderr if options.json else sys.stdout
+        # a cell that differs takes back what was noted of those before it: the entry is rejected
+        print(_attest(options.folder, (*noted, *(found if verdict.sound else ()))), file=where)
     return found
 
 
@@ -182,15 +187,24 @@ def _require_place(folder: Path, board: Path | None, verdict: Verdict) -> None:
         )
 
 
-def _attest(folder: Path, attestation: Any) -> Path:
-    """Add what was computed again to the maintainers' notes of the board that an entry lies on."""
-    from robustbench_spur.published import ATTESTED, read_attested
+def _noted(folder: Path) -> Sequence[Any]:
+    """What the board that an entry lies on notes of it."""
+    from robustbench_spur.published import read_attested
+
+    return read_attested(folder.resolve().parents[2], folder.resolve().name)
+
+
+def _attest(folder: Path, attested: Sequence[Any]) -> Path:
+    """Write down what was computed again of an entry, of several notes on a cell the last; nothing where there is none."""
+    from robustbench_spur.published import ATTESTED
     from robustbench_spur.submission.packing import write_json
 
-    board, name = folder.resolve().parents[2], folder.resolve().name
-    new = {(one.split, one.seed, one.kind): one for one in (*read_attested(board, name), attestation)}
-    path = board / ATTESTED / f"{name}.json"
-    write_json(path, [new[key].model_dump(mode="json") for key in sorted(new)])
+    path = folder.resolve().parents[2] / ATTESTED / f"{folder.resolve().name}.json"
+    notes = {(one.split, one.seed, one.kind): one for one in attested}
+    if notes:
+        write_json(path, [notes[key].model_dump(mode="json") for key in sorted(notes)])
+    else:
+        path.unlink(missing_ok=True)
     return path
 
 

@@ -15,6 +15,9 @@ from robustbench_spur.shortcut import equalised_odds
 from robustbench_spur.statistics import group_means
 from robustbench_spur.types import SpurbenchError
 
+NOT_ASKED = 255
+"""In place of a predicted class, where a network is not asked about an example."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -26,8 +29,8 @@ class Answers:
         scalings: of each network, shape (networks,); NaN where it was trained for the attribute alone.
         seeds: shape (networks,).
         performance: AUROC for the label on validation, shape (networks,).
-        predicted: 1 where class 1 is predicted, shape (n, networks).
-        odds: held-out log odds of each attribute value, shape (n, networks, values).
+        predicted: 1 where class 1 is predicted, :data:`NOT_ASKED` where they are not asked, shape (n, networks).
+        odds: held-out log odds of each attribute value, shape (n, networks, values); NaN where they are not asked.
     """
 
     reason: NDArray[np.str_]
@@ -89,6 +92,8 @@ def unfairness_of(predictions: Predictions, answers: Answers, networks: Codes, c
     groups, found = predictions.groups, []
     declared = [[g for g, code in enumerate(groups.codes) if code // len(groups.values) == label] for label in (0, 1)]
     for one in networks.tolist():
-        rates = group_means(answers.predicted[:, one], predictions.patient, predictions.group, len(groups), counts)
+        said = answers.predicted[:, one]
+        asked = said != NOT_ASKED
+        rates = group_means(said[asked], predictions.patient[asked], predictions.group[asked], len(groups), counts)
         found.append(np.mean([equalised_odds(rates[:, None, own]) for own in declared], axis=0))
     return np.stack(found, axis=1) if found else np.zeros((len(counts), 0))

@@ -7,7 +7,7 @@ mean over seeds and the paired comparison of two methods (the same resamples for
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -94,6 +94,18 @@ class Predictions:
         for place, name in enumerate(self.groups.names):
             rows = self.group == place
             yield name, int(np.count_nonzero(rows)), len(np.unique(self.patient[rows]))
+
+    def take(self, rows: NDArray[np.int64]) -> Predictions:
+        """Some of the rows, in the order given; what evaluators collected is left behind."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            attributes=self.attributes[rows],
+            clusters=self.clusters[rows],
+            logits=self.logits[rows],
+            arrays={},
+        )
 
     @cached_property
     def points(self) -> dict[Evaluator, Mapping[str, float]]:

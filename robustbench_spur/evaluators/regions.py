@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_spur.attack.subset import some_of_each_group
 from robustbench_spur.evaluators.base import (
     Evaluator,
     EvaluatorParameters,
@@ -60,6 +61,8 @@ from robustbench_spur.statistics import check_counts
 from robustbench_spur.types import Estimate, SpurbenchError, finite
 
 HEADLINE = "without:body"
+NOT_LOOKED = -1
+"""In place of a predicted class, where an example was not looked at."""
 ONE_CLASS = 0.99
 """With this share of predictions alike, a model says nothing of the images."""
 NOTABLE = 0.55
@@ -70,7 +73,7 @@ class Regions(Evaluator):
     """Accuracy, and agreement with the shortcut, with a region blanked and with nothing but it."""
 
     name = "regions"
-    version = 1
+    version = 2
     summary = "what is left with the body or the lesion blanked, or with nothing but it: the shortcut"
     source = "Maguolo and Nanni, Information Fusion 76, 2021"
     partitions = ("test",)
@@ -108,7 +111,12 @@ class Regions(Evaluator):
     }
 
     class Parameters(EvaluatorParameters):
-        """Where a region ends, and what fills the lesion."""
+        """Which slices are looked at, where a region ends, and what fills the lesion."""
+
+        examples: int = parameter(
+            2000, "slices that are looked at, as many of each group; all where there are no more", at_least=1
+        )
+        seed: int = parameter(2025, "of the choice of slices", at_least=0)
 
         threshold: float = parameter(
             0.01, "a pixel belongs to a region that fills at least this share of it", above=0, at_most=1
@@ -118,10 +126,11 @@ class Regions(Evaluator):
         )
 
     def collect(self, subject: Subject) -> dict[str, NDArray[Any]]:
-        """What the model says of the four forms of every slice. See :meth:`Evaluator.collect`.
+        """What the model says of the four forms of the slices. See :meth:`Evaluator.collect`.
 
         Returns:
-            ``regions_logits``, float32 of shape (n, views, classes), the views in the order of :data:`VIEWS`.
+            ``regions_logits``, float32 of shape (n, views, classes), the views in the order of :data:`VIEWS`; NaN of slices
+            that are not looked at.
 
         Raises:
             SpurbenchError: masks that are no shares, or of another shape than the images; logits that are not finite.
@@ -133,16 +142,19 @@ class Regions(Evaluator):
         )
         reach = max(1, round(self.parameters.ring * images.shape[-1]))
         black = said_of(subject.model, [np.zeros((1, *images.shape[1:]), np.uint8)], classes, subject.device)
-        found, done = [np.empty((0, len(VIEWS), classes), np.float32)], 0
+        found, done = np.full((len(images), len(VIEWS), classes), np.nan, np.float32), 0
+        chosen = some_of_each_group(subject.predictions, self.parameters.examples, self.parameters.seed)
         threshold = self.parameters.threshold
         for lesion, body in zip(lesions, bodies, strict=True):
-            rows = slice(done, done + len(lesion))
-            masks = region_of(lesion, threshold, "lesion"), region_of(body, threshold, "body")
-            forms = blanked(np.asarray(images[rows]), *masks, reach)
-            found.append(np.stack([_anew(subject, rows, forms[view], black) for view in VIEWS], axis=1))
+            own = chosen[(chosen >= done) & (chosen < done + len(lesion))]
+            masks = (region_of(mask, threshold, name) for mask, name in ((lesion, "lesion"), (body, "body")))
+            inside, within = (mask[own - done] for mask in masks)
+            forms = blanked(np.asarray(images[own]), inside, within, reach)
+            for column, view in enumerate(VIEWS):
+                found[own, column] = _anew(subject, own, forms[view], black)
             done += len(lesion)
             subject.progress(done, len(images))
-        return {"regions_logits": np.concatenate(found)}
+        return {"regions_logits": found}
 
     def measure(self, predictions: Predictions, counts: Floats) -> dict[str, Floats]:
         """See :meth:`Evaluator.measure`. Metrics are listed in :attr:`metrics`, with a member per region.
@@ -161,7 +173,10 @@ class Regions(Evaluator):
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`: patients of the smallest group, or of the one that is named worst."""
-        patients = [distinct_patients(predictions, predictions.group == g) for g in range(len(predictions.groups))]
+        looked = self._looked(predictions)
+        patients = [
+            distinct_patients(predictions, looked & (predictions.group == g)) for g in range(len(predictions.groups))
+        ]
         out = {"shortcut_agreement_without_body": min(patients)}
         for view, said in self._said(predictions).items():
             out |= dict.fromkeys((f"shortcut_agreement_{view}", f"accuracy_{view}"), min(patients))
@@ -173,16 +188,18 @@ class Regions(Evaluator):
         """A row per form of the image, and what chance gives.
 
         Returns:
-            ``fills`` (what replaces each region, in words), ``chance`` (of ``accuracy`` and of ``shortcut_agreement``; None
-            where that is undefined), ``tied_value`` (that goes with class 1), ``views`` (for the whole image and each form:
-            accuracy, worst_group, worst_accuracy, shortcut_agreement, group_accuracies by name, and the share
-            ``predicted`` as each class), ``warning``, and ``undefined`` (why, by metric).
+            ``examples`` that were looked at, ``fills`` (what replaces each region, in words), ``chance`` (of ``accuracy`` and
+            of ``shortcut_agreement``; None where that is undefined), ``tied_value`` (that goes with class 1), ``views`` (for
+            the whole image and each form: accuracy, worst_group, worst_accuracy, shortcut_agreement, group_accuracies by name,
+            and the share ``predicted`` as each class), ``warning``, and ``undefined`` (why, by metric).
         """
         groups, why = predictions.groups, two_by_two(predictions)
-        views = {"whole image": predictions.predicted, **self._said(predictions)}
+        looked = self._looked(predictions)
+        views = {"whole image": np.where(looked, predictions.predicted, NOT_LOOKED), **self._said(predictions)}
         lacking = [name for g, name in enumerate(groups.names) if not (predictions.group == g).any()]
         empty = f"{len(lacking)} of {len(groups)} declared groups have no examples: {', '.join(lacking)}"
         return {
+            "examples": int(looked.sum()),
             "fills": {
                 "without:lesion": "mean grey of the body in a ring around the lesion",
                 "without:body": "0",
@@ -206,8 +223,9 @@ class Regions(Evaluator):
         question, (lesion, body) = f"Without the lesion, does {groups.attribute} answer?", (estimates[n] for n in names)
         if lesion.value is None or body.value is None:
             return [Finding(question, "unknown", f"Cannot be told: {lesion.reason}.", names, "That it does not.")]
-        counts = np.bincount(self._said(predictions)[HEADLINE], minlength=len(groups.classes))
-        mute = counts.max() >= ONE_CLASS * len(predictions)
+        said = self._said(predictions)[HEADLINE]
+        counts = np.bincount(said[said != NOT_LOOKED], minlength=len(groups.classes))
+        mute = counts.max() >= ONE_CLASS * counts.sum()
         verdict = min((beyond(one, NOTABLE) for one in ((lesion,) if mute else (lesion, body))), key=VERDICTS.index)
         text = (
             f"With the lesion blanked, {in_percent(lesion)} of its predictions are the class that goes with"
@@ -222,31 +240,39 @@ class Regions(Evaluator):
         }[verdict]
         return [Finding(question, verdict, text, names, limits, "" if verdict == "no sign" else ADVICE)]
 
+    def _looked(self, predictions: Predictions) -> NDArray[np.bool_]:
+        """Which examples were looked at, shape (n,)."""
+        return np.asarray(next(iter(self._said(predictions).values())) != NOT_LOOKED)
+
     def _said(self, predictions: Predictions) -> dict[str, NDArray[np.int64]]:
-        """The predicted class of each example in each form, shape (n,), by view."""
+        """The predicted class of each example in each form, or :data:`NOT_LOOKED`, shape (n,), by view."""
         if "regions_logits" not in predictions.arrays:
             raise SpurbenchError("Evaluator 'regions' needs the array 'regions_logits', which these predictions lack.")
         logits = np.asarray(predictions.arrays["regions_logits"])
         shape = (len(predictions), len(VIEWS), len(predictions.groups.classes))
-        if logits.shape != shape or not np.isfinite(logits).all():
+        left_out = np.isnan(logits).all(axis=(1, 2)) if logits.shape == shape else None
+        if left_out is None or left_out.sum() == len(logits) > 0 or not np.isfinite(logits[~left_out]).all():
             raise SpurbenchError(
                 f"Expected finite regions_logits of shape {shape}, found {logits.shape} or not finite."
             )
-        return {view: np.asarray(logits[:, column].argmax(axis=1), np.int64) for column, view in enumerate(VIEWS)}
+        said = np.where(left_out[:, None], NOT_LOOKED, np.nan_to_num(logits).argmax(axis=2))
+        return {view: np.asarray(said[:, column], np.int64) for column, view in enumerate(VIEWS)}
 
 
-def _anew(subject: Subject, rows: slice, forms: NDArray[np.uint8], black: NDArray[np.float32]) -> NDArray[np.float32]:
+def _anew(
+    subject: Subject, rows: NDArray[np.int64], forms: NDArray[np.uint8], black: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """What the model says of images in another form; all that are black are one, whose logits are given, shape (1, classes)."""
     left = forms.any(axis=(1, 2, 3))
     out = np.repeat(black, len(forms), axis=0)
     if left.any():
-        out[left] = said_anew(subject, np.arange(rows.start, rows.stop)[left], forms[left])
+        out[left] = said_anew(subject, rows[left], forms[left])
     return out
 
 
 def _accuracy(said: NDArray[np.int64], predictions: Predictions, counts: Floats) -> Floats:
     """Accuracy of predicted classes in each declared group, shape (resamples, groups)."""
-    return means_of(said == predictions.labels, np.ones(len(said), bool), predictions, counts).group
+    return means_of(said == predictions.labels, said != NOT_LOOKED, predictions, counts).group
 
 
 def _worst(said: NDArray[np.int64], predictions: Predictions) -> int | None:
@@ -260,7 +286,7 @@ def _agreement(said: NDArray[np.int64], predictions: Predictions, counts: Floats
     if two_by_two(predictions):
         return np.full(len(counts), np.nan)
     tied = (predictions.attributes == tie_of(predictions).value).astype(np.int64)
-    shares = means_of(said == tied, np.ones(len(said), bool), predictions, counts).group
+    shares = means_of(said == tied, said != NOT_LOOKED, predictions, counts).group
     return np.asarray(shares.mean(axis=1))
 
 
@@ -268,7 +294,8 @@ def _row(view: str, said: NDArray[np.int64], predictions: Predictions) -> dict[s
     """The numbers of one form of the image on all patients."""
     once, names, worst = everyone(predictions), predictions.groups.names, _worst(said, predictions)
     accuracy = _accuracy(said, predictions, once)[0]
-    shares = np.bincount(said, minlength=len(predictions.groups.classes)) / max(1, len(said))
+    asked = said[said != NOT_LOOKED]
+    shares = np.bincount(asked, minlength=len(predictions.groups.classes)) / max(1, len(asked))
     return {
         "view": view,
         "accuracy": finite(accuracy.mean()),

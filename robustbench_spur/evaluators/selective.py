@@ -174,7 +174,7 @@ def coverage_at_risk(
     stops = np.append(np.unique(start), len(order))
     passed = np.searchsorted(start, stops, "left")
     drawn, out = _whole(counts), np.empty(len(counts))
-    for part in blocks(len(counts), 8 * (len(owner) + 1) + 32 * len(stops), SUMS_BYTES):
+    for part in blocks(len(counts), 8 * (len(owner) + len(errors) + 2) + 32 * len(stops), SUMS_BYTES):
         rows = np.ascontiguousarray(drawn[part].T)
         reached = running_sums(rows, owner)
         accepted, mistaken = reached[stops], running_sums(rows, owner[errors])[passed]

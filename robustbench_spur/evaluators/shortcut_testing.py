@@ -35,7 +35,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_spur.evaluators.answers import Answers, answers_of, encoding_of, unfairness_of
+from robustbench_spur.attack.subset import some_of_each_group
+from robustbench_spur.evaluators.answers import NOT_ASKED, Answers, answers_of, encoding_of, unfairness_of
 from robustbench_spur.evaluators.base import (
     Evaluator,
     EvaluatorParameters,
@@ -67,7 +68,7 @@ class ShortcutTesting(Evaluator):
     """Rank correlation of how much networks on the model's features encode the attribute and how unfair they are."""
 
     name = "shortcut_testing"
-    version = 1
+    version = 2
     summary = "whether networks on the features that encode the attribute more are less fair (ShorT)"
     source = "Brown et al., Nature Communications 2023"
     reads = ("train", "validation")
@@ -103,6 +104,12 @@ class ShortcutTesting(Evaluator):
             (-10.0, -5.0, -3.0, -2.0, -1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0),
             "factors of the attribute branch's gradient; 0 leaves the branch out",
         )
+        examples: int = parameter(
+            2000,
+            "examples that networks are asked about, as many of each group; all where there are no more",
+            at_least=1,
+        )
+        seed: int = parameter(2025, "of the choice of examples", at_least=0)
         seeds: int = parameter(5, "networks at each scaling", at_least=1, at_most=100)
         steps: int = parameter(600, "of Adam for each network", at_least=1)
         batch_size: int = parameter(256, "examples per step", at_least=2)
@@ -139,7 +146,8 @@ class ShortcutTesting(Evaluator):
         Returns:
             ``shortcut_testing_reason``, a text of shape (1,), empty where all went well; ``_fold``, int16 of shape (n,); of
             every network ``_scalings``, float64, ``_seeds``, int16, and ``_performance``, float64, of shape (networks,),
-            ``_predicted``, uint8 of shape (n, networks), and ``_odds``, float32 of shape (n, networks, values).
+            ``_predicted``, uint8 of shape (n, networks), and ``_odds``, float32 of shape (n, networks, values). 255 and NaN
+            stand where they are not asked about an example.
 
         Raises:
             SpurbenchError: features that are not finite, or a model that did not make these predictions.
@@ -156,14 +164,18 @@ class ShortcutTesting(Evaluator):
             return Answers.none(STILL, fold, values).arrays(self.collects)
         grid = train_grid(scale(taught), of.labels, of.attributes, given.scalings, given.recipe(), subject.progress)
         chosen = scale(features_of(subject, validation).astype(np.float64))
-        asked = scale(features_of(subject, subject.part).astype(np.float64))
+        rows = some_of_each_group(predictions, given.examples, given.seed)
+        part = subject.part.take(rows)
+        asked = scale(features_of(subject, part).astype(np.float64))
         performance, thresholds = _validated(grid, chosen, validation.predictions)
         codes = grid.codes(asked)
-        predicted = grid.margins(codes) >= thresholds[:, None]
+        predicted = np.full((len(predictions), len(codes)), NOT_ASKED, np.uint8)
+        predicted[rows] = (grid.margins(codes) >= thresholds[:, None]).T
+        odds = np.full((len(predictions), len(codes), values), np.nan)
         with narrow_in_one_thread(given.width):
-            odds = [self._probe(code, predictions, fold) for code in codes]
-        empty = np.array([""])
-        answers = Answers(empty, fold, grid.scalings, grid.seeds, performance, predicted.T, np.stack(odds, axis=1))
+            for network, code in enumerate(codes):
+                odds[rows, network] = self._probe(code, part.predictions, fold[rows])
+        answers = Answers(np.array([""]), fold, grid.scalings, grid.seeds, performance, predicted, odds)
         return answers.arrays(self.collects)
 
     def _probe(self, code: NDArray[np.float32], predictions: Predictions, fold: Codes) -> Floats:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_spur.gathered import Gathered
 from robustbench_spur.types import SpurbenchError, nearest
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class Part:
     predictions: Predictions
     images: Any = None
     features: Features | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Part:
+        """Some of its rows, in the order given; images are read when they are needed."""
+        images = self.images
+        if images is not None:
+            images = Gathered([images], np.zeros(len(rows), np.int64), rows)
+        features = None if self.features is None else self.features.take(rows)
+        return Part(self.predictions.take(rows), images, features)
 
 
 @dataclass(frozen=True)

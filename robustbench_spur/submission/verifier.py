@@ -6,6 +6,7 @@ weights, or to a repeated run: see :mod:`robustbench_spur.submission.again`.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from robustbench_spur.registry import Registry
 from robustbench_spur.scoring import load_evaluators, point
 from robustbench_spur.submission.archives import check_weights, read_arrays
 from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, read_record
-from robustbench_spur.submission.likeness import Said, likenesses, said_of
+from robustbench_spur.submission.likeness import Said, copied, likenesses, said_of
 from robustbench_spur.submission.methodchecks import check_method, check_settings
 from robustbench_spur.submission.predictionchecks import check_claims, check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
@@ -33,7 +34,7 @@ class Known:
     """What the board's other entries say, to hold a new one against.
 
     Args:
-        said: what each of their cells says, oldest first.
+        said: what each of their cells says.
         best: highest value of the ranking column, by split and track.
     """
 
@@ -160,7 +161,7 @@ class Verifier:
             predictions = self._predictions(cell, record, folder)
             found += check_metrics(record, predictions, self.evaluators, self.manifest, cell.record.file)
             if not any(one.level == "fault" for one in found):
-                self.note(cell.split, cell.seed, predictions, verdict)
+                self._note(cell, predictions, verdict)
                 verdict.cells += 1
             return found
         except FaultError as fault:
@@ -189,16 +190,16 @@ class Verifier:
         self.read[cell.split, cell.seed] = record, found
         return found
 
-    def note(self, split: str, seed: int, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
-        """Note in a verdict what of a cell is held against other entries."""
+    def _note(self, cell: Cell, predictions: Mapping[str, Predictions], verdict: Verdict) -> None:
+        """What of a cell is held against other entries."""
         rows = predictions.get(self.ranking.partition)
         if rows is None:
             return
         name = verdict.entry.id if verdict.entry else ""
-        verdict.said.append(said_of(name, split, seed, rows))
+        verdict.said.append(said_of(name, cell.split, cell.seed, rows))
         metric = str(self.ranking.metric)
         evaluator = next(one for one in self.evaluators if one.name == self.ranking.evaluator)
-        verdict.ranking[split, seed] = point(evaluator, rows, (metric,))[metric]
+        verdict.ranking[cell.split, cell.seed] = point(evaluator, rows, (metric,))[metric]
 
     def _check_whole(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """Seeds, copies, and results that are too good."""
@@ -220,14 +221,8 @@ class Verifier:
 
     def _copies(self, verdict: Verdict) -> Iterator[Remark]:
         """Predictions that are another cell's."""
-        remedy, own = "Say why they are equal; a person decides.", dict[str, Said]()
-        for one in likenesses([*self.known.said, *verdict.said]):
-            if one.own in verdict.said:
-                yield Remark("flag", ENTRY, one.words, "predictions of its own", remedy)
-        for cell in verdict.said:
-            if (first := own.setdefault(cell.digest, cell)) is not cell:
-                told = f"the same logits on {first.split}, seed {first.seed}, and on {cell.split}, seed {cell.seed}"
-                yield Remark("flag", ENTRY, told, "a run per cell", remedy)
+        yield from (copied(one) for one in likenesses([*self.known.said, *verdict.said]) if one.own in verdict.said)
+        yield from (copied(one) for one in likenesses(verdict.said, within=True))
 
     def too_good(self, entry: Entry, verdict: Verdict) -> Iterator[Remark]:
         """A ranking value far above the best that is known on the split and track."""
@@ -278,5 +273,6 @@ def known_of(verdicts: Iterable[Verdict], better: str = "higher") -> Known:
         for split in {key[0] for key in verdict.ranking}:
             values = [value for key, value in verdict.ranking.items() if key[0] == split]
             place, mean = (split, verdict.entry.track), sum(values) / len(values)
-            best[place] = extreme(mean, best.get(place, mean))
+            if math.isfinite(mean):
+                best[place] = extreme(mean, best.get(place, mean))
     return Known(tuple(said), best)

@@ -304,6 +304,50 @@ def test_masks_of_other_blocks_and_images_of_more_rows_than_a_batch() -> None:
         assert (arrays[:, column] == said(scanner_reader(), forms[view])).all()
 
 
+def test_of_many_slices_as_many_of_each_group_are_looked_at() -> None:
+    labels, attributes = balanced_rows(30)
+    images, where = scene(labels, attributes), masks(labels)
+    subject = subject_of(scanner_reader(), images, labels, attributes, where, slices=3)
+    every = EVALUATOR.collect(subject)["regions_logits"]
+    few = Regions(Regions.Parameters(examples=20))
+    found = few.collect(subject)["regions_logits"]
+    looked = np.isfinite(found).all(axis=(1, 2))
+    assert np.bincount(subject.predictions.group[looked]).tolist() == [5] * 4
+    assert (found[looked] == every[looked]).all() and np.isnan(found[~looked]).all()
+    assert (few.collect(subject)["regions_logits"][looked] == found[looked]).all(), "the same slices again"
+    part = with_logits(subject.predictions, found)
+    alone = with_logits(subject.predictions.take(np.flatnonzero(looked)), found[looked])
+    details = few.details(part)
+    assert few.points(part) == few.points(alone)
+    assert details == few.details(alone)
+    assert details["examples"] == 20
+    assert few.support(part) == few.support(alone)
+
+
+class Counted(nn.Module):
+    """Counts the images that it is asked about."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.images = model, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.images += len(images)
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+def test_what_was_said_of_a_slice_that_is_left_as_it_is_is_not_asked_again() -> None:
+    labels, attributes = balanced_rows(5)
+    images, where = scene(labels, attributes), masks(labels)
+    model = Counted(scanner_reader())
+    subject = subject_of(model, images, labels, attributes, where)
+    model.images = 0
+    found = EVALUATOR.collect(subject)["regions_logits"]
+    # without the lesion, and nothing but it, those that have one; without the body, and nothing but it, all; a black image
+    assert model.images == 10 + 20 + 20 + 10 + 1
+    assert (found[labels == 0, 0] == subject.predictions.logits[labels == 0]).all()
+
+
 def test_a_mask_of_another_shape_is_refused() -> None:
     labels, attributes = balanced_rows()
     broken = {**masks(labels), "body": np.ones((12, 1, 6, 5), np.float32)}

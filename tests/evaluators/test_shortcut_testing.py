@@ -313,6 +313,21 @@ def test_thresholds_are_validations_and_predictions_the_partitions() -> None:
     assert predictions.arrays["shortcut_testing_performance"] == pytest.approx(expected)
 
 
+def test_of_many_examples_as_many_of_each_group_are_asked_about() -> None:
+    model, found = parts(30, rho=0.8, noise=1)
+    asked = collected(model, found, steps=10, examples=80)
+    there = np.isfinite(asked.arrays["shortcut_testing_odds"][:, 0]).all(axis=1)
+    assert np.bincount(asked.group[there]).tolist() == [20] * 4
+    assert ((asked.arrays["shortcut_testing_predicted"] == 255) == ~there[:, None]).all()
+    rows = np.flatnonzero(there)
+    arrays = {name: array[rows] if len(array) == len(asked) else array for name, array in asked.arrays.items()}
+    alone = dataclasses.replace(asked.take(rows), arrays=arrays)
+    for name, value in point(asked, floor=0.0, least_range=0.0).items():
+        assert value == pytest.approx(point(alone, floor=0.0, least_range=0.0)[name], nan_ok=True), name
+    whole = collected(model, found, steps=10)
+    assert (whole.arrays["shortcut_testing_predicted"][rows] == asked.arrays["shortcut_testing_predicted"][rows]).all()
+
+
 def test_the_same_twice() -> None:
     found = parts(40, rho=0.8)
     one, other = (collected(*found, steps=10, seeds=1).arrays for _ in range(2))

@@ -135,7 +135,7 @@ def test_the_same_logits_for_two_seeds_are_for_a_person(copy: Copy, small_board:
     copy.record(put("seed", value=1), (1,))
     copy.record(put("predictions", "file", value="seed1.npz"), (1,))
     remark = only(Verifier(small_board).verify(copy.folder), "flag")
-    assert remark.found == f"the same logits on {SPLIT}, seed 0, and on {SPLIT}, seed 1"
+    assert remark.found == f"on {SPLIT}, seed 1, the logits on {SPLIT}, seed 0"
 
 
 @pytest.mark.parametrize(("best", "flagged"), [(0.2, True), (0.9, False)])
