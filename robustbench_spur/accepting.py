@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_spur.board import ranked
-from robustbench_spur.building import GENERATED, PICTURES, differing, entry_rows, replicates_for
+from robustbench_spur.building import GENERATED, PICTURES, Replicates, differing, entry_rows, replicates_for
 from robustbench_spur.manifest import Manifest, load_manifest, manifest_sha256
 from robustbench_spur.published import (
     ATTESTED,
@@ -156,7 +156,7 @@ def _verified(
     folders: Sequence[Path], manifest: Manifest, pages: bool, told: Told | None, processes: int | None
 ) -> list[tuple[Verdict, list[Row]]]:
     """The verdict on every entry and its rows, in the order of the folders, made side by side."""
-    replicates = replicates_for(list(_readable(folders)), manifest.alpha) if pages else 0
+    replicates = replicates_for(list(_readable(folders)), manifest.alpha) if pages else {}
     return side_by_side(partial(_verify_one, board=manifest.board, replicates=replicates), folders, told, processes)
 
 
@@ -167,7 +167,7 @@ def _readable(folders: Sequence[Path]) -> Iterator[Entry]:
             yield load_entry(folder)
 
 
-def _verify_one(folder: Path, board: str, replicates: int) -> tuple[Verdict, list[Row]]:
+def _verify_one(folder: Path, board: str, replicates: Replicates) -> tuple[Verdict, list[Row]]:
     """Verify an entry; where it is sound and pages are asked for, give its rows too."""
     manifest, rows = load_manifest(board), list[Row]()
     verifier = Verifier(manifest)

@@ -121,7 +121,7 @@ def source_rows(
     manifest: Manifest,
     scores: Store | None,
     plugin_files: tuple[Path, ...] = (),
-    replicates: int = 0,
+    replicates: Callable[[Row], int] | None = None,
     evaluators: Sequence[Evaluator] = (),
 ) -> list[Row]:
     """The rows of a source, with their values and without ranks.
@@ -131,14 +131,17 @@ def source_rows(
         manifest: of the board.
         scores: see :func:`score_board`.
         plugin_files: see :func:`score_board`.
-        replicates: of the column that ranks, to have at once: rows can then be handed to another process.
+        replicates: of a row's column that ranks, how many to have at once: rows can then be handed to another process.
         evaluators: of the board, with its settings; loaded where none are given.
     """
     loaded = evaluators or load_evaluators(Registry(plugin_files), manifest.evaluators)
     rows = list(_rows(source, manifest, Scorer(scores, manifest.bootstrap), {one.name: one for one in loaded}))
-    for row in rows if replicates else ():
-        if row.ranking is not None and row.more is not None and len(row.ranking[1]) < replicates:
-            row.ranking = row.ranking[0], row.more(replicates)
+    if replicates is None:
+        return rows
+    for row in rows:
+        count = replicates(row)
+        if row.ranking is not None and row.more is not None and len(row.ranking[1]) < count:
+            row.ranking = row.ranking[0], row.more(count)
         row.more = None
     return rows
 

@@ -29,6 +29,7 @@ PICTURES = "pictures"
 """Folder of example images, which are made once, since pixels may differ by a grey level between machines."""
 
 
+Replicates = Mapping[tuple[str, str], int]
 Read = tuple[Record, Mapping[str, Predictions]]
 SEVERAL = 8
 """Entries from which processes are started to score them side by side."""
@@ -49,16 +50,16 @@ def scored(published: Published, processes: int | None = None) -> Board:
     return ranked([row for own in rows for row in own], published.manifest)
 
 
-def replicates_for(entries: Sequence[Entry], alpha: float) -> int:
-    """Replicates that ranking at a level takes where all entries of a track meet in one table."""
-    tracks = Counter(entry.track for entry in entries)
-    return replicates_to_rank(max(tracks.values(), default=0), alpha)
+def replicates_for(entries: Sequence[Entry], alpha: float) -> Replicates:
+    """Replicates that ranking at a level takes, by split and track, where all entries of these meet in one table."""
+    met = Counter((split, entry.track) for entry in entries for split in {cell.split for cell in entry.cells})
+    return {place: replicates_to_rank(count, alpha) for place, count in met.items()}
 
 
 def entry_rows(
     folder: Path,
     manifest: Manifest,
-    replicates: int,
+    replicates: Replicates,
     read: Mapping[tuple[str, int], Read] | None = None,
     evaluators: Sequence[Evaluator] = (),
 ) -> list[Row]:
@@ -79,7 +80,11 @@ def entry_rows(
         cells = [read[cell.split, cell.seed] for cell in entry.cells]
         predictions = {id(record): own for record, own in cells}
         source = Source([record for record, _ in cells], lambda record: predictions[id(record)], one.standing)
-    return source_rows(source, manifest, None, replicates=max(1, replicates), evaluators=evaluators)
+
+    def needed(row: Row) -> int:
+        return replicates.get((str(row.first.identity.split["name"]), row.first.track), 0)
+
+    return source_rows(source, manifest, None, replicates=needed, evaluators=evaluators)
 
 
 def build(published: Published, target: Path | None = None, board: Board | None = None) -> list[Path]:

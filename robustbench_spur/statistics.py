@@ -175,7 +175,7 @@ def resample(
         if 8 * patients * rows <= KEPT_BYTES:
             parts.append(measure(_kept_counts(patients, rows, seed, stratum, start)))
         else:
-            parts.append(measure(resample_counts(patients, rows, seed, strata, first=start)))
+            parts.append(measure(_of_many(patients, rows, seed, stratum, start).astype(np.float64)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -187,11 +187,22 @@ def _kept_counts(patients: int, replicates: int, seed: int, strata: bytes | None
     return counts
 
 
+@lru_cache(maxsize=4)
+def _of_many(patients: int, replicates: int, seed: int, strata: bytes | None, first: int) -> NDArray[np.uint8] | Floats:
+    """The same of many patients, for the evaluators of the predictions at hand."""
+    return _drawn(patients, replicates, seed, strata, first)
+
+
 @lru_cache(maxsize=200)
 def _small_counts(
     patients: int, replicates: int, seed: int, strata: bytes | None, first: int
 ) -> NDArray[np.uint8] | Floats:
-    """The same in bytes, where they fit: drawing takes ten times as long as reading them again."""
+    """The same of few patients, for all methods of a split."""
+    return _drawn(patients, replicates, seed, strata, first)
+
+
+def _drawn(patients: int, replicates: int, seed: int, strata: bytes | None, first: int) -> NDArray[np.uint8] | Floats:
+    """The counts in bytes, where they fit: drawing takes ten times as long as reading them again."""
     codes = None if strata is None else np.frombuffer(strata, np.int64)
     counts = resample_counts(patients, replicates, seed, codes, first=first)
     return counts.astype(np.uint8) if counts.max(initial=0) < 256 else counts
