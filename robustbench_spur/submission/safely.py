@@ -26,6 +26,8 @@ DEPTH = 32
 """Most levels of JSON: beyond some hundred, reading and writing it end in an error of the interpreter."""
 WHOLE = 2**63
 """Whole numbers of JSON are smaller: larger ones have no place in a table, and not even a float."""
+STRANGE = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}|\\u[dD][89a-fA-F]")
+"""Bytes without which no number of JSON reaches :data:`WHOLE` or infinity, and no text holds half a character."""
 
 
 @dataclass(frozen=True)
@@ -170,28 +172,33 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise FaultError(name, f"a {type(content).__name__}", "a JSON object", "Pack the entry again.")
-    _check_values(content, name)
+    _check_values(content, name, every=STRANGE.search(raw) is not None)
     return content
 
 
-def _check_values(content: dict[str, Any], name: str) -> None:
-    """Refuse values that are JSON by its grammar, and yet not what every program reads alike."""
+def _check_values(content: dict[str, Any], name: str, *, every: bool) -> None:
+    """Refuse values that are JSON by its grammar, and yet not what every program reads alike.
+
+    Args:
+        content: that was read.
+        name: of the file.
+        every: whether each number and text has to be looked at, or the bytes have shown that none of them can be strange.
+    """
     level: list[Any] = [content]
-    count = 0
+    count = 1
     for _ in range(DEPTH):
-        count += len(level)
+        below: list[Any] = []
+        for one in level:
+            inside = [*one, *one.values()] if isinstance(one, dict) else one
+            count += len(inside)
+            below += [value for value in inside if isinstance(value, dict | list)]
+            for value in inside if every else ():
+                if found := _unreadable(value):
+                    raise FaultError(name, found, "numbers of 64 bits and texts of Unicode", "Pack the entry again.")
         if count > VALUES:
             raise FaultError(
                 name, f"JSON of {count} values or more", f"at most {VALUES}", "Remove what does not belong."
             )
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below += [*value, *value.values()]
-            elif isinstance(value, list):
-                below += value
-            elif (not isinstance(value, str) or not value.isascii()) and (found := _unreadable(value)):
-                raise FaultError(name, found, "numbers of 64 bits and texts of Unicode", "Pack the entry again.")
         if not below:
             return
         level = below

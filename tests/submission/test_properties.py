@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustbench_spur.manifest import Manifest
 from robustbench_spur.store import file_sha256
-from robustbench_spur.submission.safely import DEPTH, parse_json
+from robustbench_spur.submission.remarks import FaultError
+from robustbench_spur.submission.safely import DEPTH, STRANGE, parse_json
 from robustbench_spur.submission.verifier import Verifier
 from tests.submission.faults import ARRAYS, ENTRY, RECORD, UNFORESEEN
 from tests.submission.makers import Copy
@@ -122,3 +125,29 @@ def test_json_that_every_program_reads_alike_is_read_as_it_is(content: dict[str,
 
 def test_the_deepest_json_that_is_read() -> None:
     assert parse_json(('{"a":' * (DEPTH - 1) + "1" + "}" * (DEPTH - 1)).encode(), "x")
+
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.tuples(st.integers(0, 9), st.sampled_from("eE"), st.sampled_from(("", "+", "-")), st.integers(0, 999)).map(
+        lambda parts: "".join(map(str, parts))
+    ),
+    st.tuples(st.integers(1, 9), st.integers(0, 400)).map(lambda parts: f"{parts[0]}{'0' * parts[1]}.5"),
+)
+
+
+@given(st.lists(st.one_of(NUMBERS, st.text().map(json.dumps), st.sampled_from(['"\\ud83d"', '"\\uD83D\\uDE00"']))))
+def test_what_bytes_show_is_what_a_look_at_every_value_shows(values: list[str]) -> None:
+    """Most files are let pass by a look at their bytes: none of them may hold a value that would be refused."""
+    raw = f'{{"x": [{", ".join(values)}]}}'.encode("utf-8", "surrogatepass")
+    found = []
+    for pattern in (STRANGE, re.compile(b"")):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("robustbench_spur.submission.safely.STRANGE", pattern)
+            try:
+                parse_json(raw, "x")
+                found.append("")
+            except FaultError as fault:
+                found.append(str(fault))
+    assert found[0] == found[1]
