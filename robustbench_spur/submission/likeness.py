@@ -51,6 +51,35 @@ class Said:
     digest: str
     direction: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, entry: str, split: str, seed: int, rows: Predictions) -> Said:
+        """What a cell says.
+
+        >>> from robustbench_spur.types import Groups
+        >>> ids, zero = np.array(["a", "b", "c"]), np.zeros(3, int)
+        >>> said = np.array([[0.0, 2.0], [1.0, 0.0], [0.0, 0.5]], np.float32)
+        >>> groups = Groups(("clear", "tumour"), "field strength", ("3T", "1.5T"))
+        >>> one, other = (
+        ...     Said.of(name, "s", 0, Predictions(ids, zero, zero, ids, logits, groups))
+        ...     for name, logits in (("x", said), ("y", 3 * said + [5, 0]))
+        ... )
+        >>> one.digest == other.digest, round(float(one.direction @ other.direction), 6)
+        (False, 1.0)
+        """
+        centred = rows.logits.astype(np.float64)
+        centred -= centred.mean(axis=1, keepdims=True)
+        ranked = np.array([_ranks(column) for column in centred.T]).ravel()
+        found = _sketch(ranked)
+        length = np.linalg.norm(found)
+        return cls(
+            entry,
+            split,
+            seed,
+            hashlib.sha256("\n".join(rows.ids.tolist()).encode()).hexdigest(),
+            hashlib.sha256(rows.logits.tobytes()).hexdigest(),
+            np.asarray(found / length if length else found, np.float32),
+        )
+
     @property
     def cell(self) -> str:
         """The cell in words."""
@@ -80,35 +109,6 @@ class Likeness:
         if self.own.digest == self.other.digest:
             return told
         return f"{told}, but for noise, scale or shift (ranks correlate by {self.correlation:.6f})"
-
-
-def said_of(entry: str, split: str, seed: int, rows: Predictions) -> Said:
-    """What a cell says.
-
-    >>> from robustbench_spur.types import Groups
-    >>> ids, zero = np.array(["a", "b", "c"]), np.zeros(3, int)
-    >>> said = np.array([[0.0, 2.0], [1.0, 0.0], [0.0, 0.5]], np.float32)
-    >>> groups = Groups(("clear", "tumour"), "field strength", ("3T", "1.5T"))
-    >>> one, other = (
-    ...     said_of(name, "s", 0, Predictions(ids, zero, zero, ids, logits, groups))
-    ...     for name, logits in (("x", said), ("y", 3 * said + [5, 0]))
-    ... )
-    >>> one.digest == other.digest, round(float(one.direction @ other.direction), 6)
-    (False, 1.0)
-    """
-    centred = rows.logits.astype(np.float64)
-    centred -= centred.mean(axis=1, keepdims=True)
-    ranked = np.array([_ranks(column) for column in centred.T]).ravel()
-    found = _sketch(ranked)
-    length = np.linalg.norm(found)
-    return Said(
-        entry,
-        split,
-        seed,
-        hashlib.sha256("\n".join(rows.ids.tolist()).encode()).hexdigest(),
-        hashlib.sha256(rows.logits.tobytes()).hexdigest(),
-        np.asarray(found / length if length else found, np.float32),
-    )
 
 
 def copied(one: Likeness) -> Remark:

@@ -21,7 +21,7 @@ from robustbench_spur.registry import Registry
 from robustbench_spur.scoring import load_evaluators, point
 from robustbench_spur.submission.archives import check_weights, read_arrays
 from robustbench_spur.submission.entry import ENTRY, Cell, Entry, load_entry, read_record
-from robustbench_spur.submission.likeness import Said, copied, likenesses, said_of
+from robustbench_spur.submission.likeness import Said, copied, likenesses
 from robustbench_spur.submission.methodchecks import check_method, check_settings
 from robustbench_spur.submission.predictionchecks import check_claims, check_metrics, predictions_of
 from robustbench_spur.submission.recordchecks import check_record
@@ -196,7 +196,7 @@ class Verifier:
         if rows is None:
             return
         name = verdict.entry.id if verdict.entry else ""
-        verdict.said.append(said_of(name, cell.split, cell.seed, rows))
+        verdict.said.append(Said.of(name, cell.split, cell.seed, rows))
         metric = str(self.ranking.metric)
         evaluator = next(one for one in self.evaluators if one.name == self.ranking.evaluator)
         verdict.ranking[cell.split, cell.seed] = point(evaluator, rows, (metric,))[metric]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.submission.likeness import SKETCHED, Said, copied, likenesses, said_of
+from robustbench_spur.submission.likeness import SKETCHED, Said, copied, likenesses
 from tests.records import drawn, make_predictions
 
 ROWS = make_predictions(drawn((0.9, 0.3, 0.6, 0.8), patients=40, slices=5))
@@ -21,7 +21,7 @@ SPREAD = NOISE + RNG.normal(size=ROWS.logits.shape)
 
 
 def cell(entry: str, logits: NDArray[np.float64], split: str = "s", seed: int = 0, rows: Predictions = ROWS) -> Said:
-    return said_of(entry, split, seed, replace(rows, logits=logits.astype(np.float32)))
+    return Said.of(entry, split, seed, replace(rows, logits=logits.astype(np.float32)))
 
 
 def one_example(logits: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
