@@ -41,6 +41,7 @@ def export_record(record: Record, runtime: Runtime, path: Path) -> None:
     Raises:
         SpurbenchError: it has no model, or its weights were cleaned away.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     title = f"{record.method.name} on {record.identity.split['name']}, seed {record.seed}"
@@ -50,4 +51,10 @@ def export_record(record: Record, runtime: Runtime, path: Path) -> None:
     identity = record.identity.model_dump(mode="json")
     about = {"identity": json.dumps(identity), "seed": str(record.seed), "config_hash": record.config_hash}
     with replacing(path) as temporary:
-        save_file(load_file(folder / WEIGHTS), temporary, metadata=about)
+        weights = load_file(folder / WEIGHTS)
+        try:
+            save_file(weights, temporary, metadata=about)
+        except (OSError, SafetensorError) as error:
+            raise SpurbenchError(
+                f"Expected a file that can be written, found {path}: {error}. Give another place."
+            ) from error

@@ -60,6 +60,8 @@ def _rank(rows: list[Row], manifest: Manifest) -> None:
             ranked.append((row, *row.ranking))
     needed = replicates_to_rank(len(ranked), manifest.alpha)
     spread = [row.more(needed) if row.more and len(own) < needed else own for row, _, own in ranked]
+    # as many for every table of so many ranked rows, whoever else is shown
+    spread = [own[: max(needed, manifest.bootstrap.replicates)] for own in spread]
     better = manifest.column(manifest.rank_by).better
     places = ranks([value for _, value, _ in ranked], np.array(spread), better, manifest.alpha) if ranked else []
     for (row, _, _), place in zip(ranked, places, strict=True):
@@ -70,7 +72,7 @@ def _rank(rows: list[Row], manifest: Manifest) -> None:
 def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> None:
     """Give all rows with the baseline's seeds and table their paired difference from it."""
     named = [row for row in candidates if row.first.method.name == manifest.baseline and row.ranking is not None]
-    baseline = min(named, key=_trust, default=None)
+    baseline = min(named, key=trust, default=None)
     if baseline is None or baseline.ranking is None:
         return
     change = Metric(f"difference in {manifest.rank_by}", low=-math.inf, high=math.inf)
@@ -85,7 +87,7 @@ def _differences(rows: list[Row], candidates: list[Row], manifest: Manifest) -> 
             row.difference = estimate(change, value, spread, manifest.bootstrap.confidence, patients=fewest)
 
 
-def _trust(row: Row) -> tuple[bool, bool, bool, str]:
+def trust(row: Row) -> tuple[bool, bool, bool, str]:
     """Which of several rows of the baseline's name all others are held against: nobody takes its place by a name."""
     method = row.first.method
     return row.standing.tier != REPRODUCED, method.origin != BUILT_IN, bool(method.given), row.standing.entry

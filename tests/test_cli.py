@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from robustbench_spur import engine, methods
 from robustbench_spur.cli import VERBS
@@ -723,6 +723,18 @@ def test_export_of_a_cell_that_is_not_there(spurbench: Any, finished: Home, tiny
     not_applicable = spurbench("export", "--method", "groupdro", "--split", "field@1.0", *tiny, "--out", path)
     refused(not_applicable, "Expected a finished cell")
     assert not path.exists()
+
+
+def test_weights_that_cannot_be_written(
+    spurbench: Any, finished: Home, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    done = spurbench("export", "--method", "erm", "--split", "field", *tiny, "--out", tmp_path / "w.safetensors")
+    refused(done, "Expected a file that can be written, found")
+    assert not any(tmp_path.glob("*.safetensors"))
 
 
 def test_weights_go_round(spurbench: Any, finished: Home, home: Home, tiny: list[str], tmp_path: Path) -> None:

@@ -253,6 +253,24 @@ def test_what_moved_between_two_commits_and_since(spurbench: Any, boards: Path) 
     assert row["split"] == "phantom/field@0.95"
 
 
+def test_a_board_that_was_installed_without_its_entries(
+    spurbench: Any, boards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package brings the rules alone; in a clone its entries are found all the same."""
+    installed = tmp_path / "site-packages" / "leaderboards"
+    (installed / "t1").mkdir(parents=True)
+    (installed / "t1" / "board.json").write_text((boards / "t1" / "board.json").read_text())
+    monkeypatch.setattr(manifest, "boards_folder", lambda: installed)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("leaderboard", "--source", "t1"), ("leaderboard", "diff", "t1@HEAD", "t1")):
+        done = spurbench(*arguments, "--board", "t1")
+        assert done.code == 2
+        assert "Expected the entries of board t1, found its rules alone" in done.err
+    monkeypatch.chdir(boards.parent)
+    (row,) = spurbench("leaderboard", "diff", "t1@HEAD", "t1", "--json").rows
+    assert (row["kind"], row["method"]) == ("value", "erm")
+
+
 def test_changes_as_tables(spurbench: Any, boards: Path) -> None:
     text = spurbench("leaderboard", "diff", "t1@HEAD~1", "t1").out
     for words in ("phantom/field@0.95, smallcnn, 64 pixels", "its value moved; jtt", "50.00 %", "25.00 %"):

@@ -90,7 +90,7 @@ def test_only_a_method_of_the_projects_own_needs_no_source(
     given = ("--board", BOARD, "--team", "A team", "--plugin", draft)
     done = spurbench("submit", "--method", "mine", *given, "--out", tmp_path / "out")
     assert done.code == 2
-    assert "method_source" in done.err
+    assert "Give --method-source URL." in done.err
     assert not (tmp_path / "out").exists()
     assert spurbench("submit", "--method", "erm", *given, "--out", tmp_path / "out").code == 0
     entry = entry_in(tmp_path)

@@ -11,6 +11,7 @@ from robustbench_spur.board import Board, Source, score_board
 from robustbench_spur.evaluators.base import Predictions
 from robustbench_spur.home import Home
 from robustbench_spur.page.noted import measured
+from robustbench_spur.ranking import rank_table
 from robustbench_spur.record import Record, read_partitions
 from robustbench_spur.standing import Standing
 from tests.records import TABLE, Laboratory, drawn, make_manifest
@@ -71,6 +72,24 @@ def test_the_baseline_is_the_one_that_is_trusted_most(
     worst = {entry: row.values["worst"].value for entry, row in by.items()}
     assert by["t"].difference.value == pytest.approx(worst["t"] - worst[own.entry])
     assert by[other.entry].difference.value == pytest.approx(worst[other.entry] - worst[own.entry])
+
+
+def test_who_is_shown_without_a_rank_moves_nobodys(lab: Laboratory, board_of: Callable[..., Board]) -> None:
+    """Rows may have been given more replicates than ranking so many takes: for rows that turned out not to be ranked."""
+    entries = {
+        name: (records(lab, accuracy, name), Standing(name, name))
+        for name, accuracy in (("plain", 0.5), ("better", 0.55), ("third", 0.6))
+    }
+    board = board_of(entries)
+    before = [(row.first.method.name, row.rank, row.rank_high) for row in board.rows]
+    for row in board.rows:
+        assert row.ranking is not None
+        value, spread = row.ranking
+        # of all that follow, every one says that this row differs from the others
+        row.ranking, row.more = (value, np.concatenate([spread, np.full(100 * len(spread), value)])), None
+    rank_table(board.rows, board.manifest)
+    assert [(row.first.method.name, row.rank, row.rank_high) for row in board.rows] == before
+    assert before[0][1:] != (1, 1)
 
 
 def test_a_part_of_the_seeds_has_a_rank_at_home_and_none_on_a_published_board(

@@ -14,6 +14,7 @@ from robustbench_spur.page.render import Page, sweeps_of
 from robustbench_spur.page.riskplot import risk_plot
 from robustbench_spur.page.sections import Section
 from robustbench_spur.page.texts import setting
+from robustbench_spur.ranking import trust
 from robustbench_spur.record import Record
 
 
@@ -82,7 +83,8 @@ def method_view(name: str, page: Page) -> MethodView:
         chart.missing.append(f"{left_out} more splits, for want of room; their own pages have them")
     records = [record for place in places for record in place.line.row.records]
     names = {place.line.series.name for place in own}
-    swept = sweeps_of(page, lambda line: line.series.name in names | {page.manifest.baseline})
+    baselines = {id(line) for section in page.sections for line in _baseline(section, page)}
+    swept = sweeps_of(page, lambda line: line.series.name in names or id(line) in baselines)
     return MethodView(
         name=name,
         about=dossier_of(name, words),
@@ -108,6 +110,13 @@ def _places(name: str, page: Page) -> list[Place]:
             ranked = sum(line.row.rank is not None for line in lines)
             found += [Place(section, line, ranked) for line in lines if line.row.first.method.name == name]
     return found
+
+
+def _baseline(section: Section, page: Page) -> list[Line]:
+    """The baseline's line in a section, of several rows the one that all others are held against; none where it has none."""
+    every = [line for own in section.lines.values() for line in own]
+    rows = [line for line in every if line.row.first.method.name == page.manifest.baseline and line.row.values]
+    return [min(rows, key=lambda line: (line.variant, *trust(line.row)))] if rows else []
 
 
 def _first_each(places: list[Place]) -> list[Place]:
@@ -143,8 +152,8 @@ def short_names(splits: list[str]) -> dict[str, str]:
 def _groups(place: Place, own: list[Place], page: Page) -> Chart | None:
     """Accuracy by group of the method's rows in a section, below the baseline's."""
     lines = [other.line for other in own if other.section is place.section]
-    every = [line for track in place.section.lines.values() for line in track]
-    baseline = [line for line in every if line.series.name == page.manifest.baseline and line not in lines]
+    own_lines = {id(line) for line in lines}
+    baseline = [line for line in _baseline(place.section, page) if id(line) not in own_lines]
     shown = [line for line in (*baseline, *lines) if line.row.values]
     return group_chart(page.words, shown, place.section.part) if shown and place.section.part else None
 

@@ -164,6 +164,11 @@ def _stated(
     """What the entry states of itself."""
     first = records[0]
     part = first.method
+    if part.origin != BUILT_IN and not about.method_source:
+        raise SpurbenchError(
+            f"Expected the address of the source of {part.name}, which is not one of the project's own methods, found none."
+            " Give --method-source URL."
+        )
     try:
         return Entry(
             board=manifest.board,

@@ -259,6 +259,25 @@ def test_a_method_page_tells_what_its_source_says(tmp_path: Path) -> None:
     assert "group x has no images" in pages["methods/dfr.html"].text
 
 
+@pytest.mark.parametrize("tier", ["rescored", "reproduced"])
+def test_another_teams_row_of_the_baseline_takes_it_from_no_page(tmp_path: Path, tier: str) -> None:
+    board = big_board()
+    for row in board.rows:
+        of_team(row, "us", tier="reproduced")
+    (theirs,) = with_more(make_board([make_row("erm", "phantom/field@0.95")])).rows
+    of_team(theirs, "them", tier=tier)
+    root = site(Board(board.manifest, [*board.rows, theirs]), tmp_path)["methods/groupdro.html"]
+    groups = [
+        figure for figure in root.all("figure") if figure.one("figcaption").all("strong")[0].text == "Accuracy by group"
+    ]
+    assert len(groups) == 2
+    for figure in groups:
+        names = [th.text for th in figure.one("table").one("tbody").all("th")]
+        assert len([name for name in names if name.startswith("erm")]) == 1
+        if tier == "rescored":
+            assert "them" not in " ".join(names), "the one that is trusted most"
+
+
 def test_costs_and_settings_are_told(tmp_path: Path) -> None:
     row = make_row("jtt", cost={"cpu_seconds": 1234.4, "wall_seconds": 700.0})
     method = row.first.method.model_copy(update={"given": {"upweight": 5}, "settings": {"upweight": 5, "id_epochs": 3}})

@@ -49,10 +49,12 @@ def resolve(text: str, board: str, stack: ExitStack, opener: Callable[[Path], Op
     """
     from robustbench_spur.board import build_board
     from robustbench_spur.home import Home
-    from robustbench_spur.manifest import boards_folder, load_manifest
+    from robustbench_spur.manifest import load_manifest
 
-    read, named = opener or _published, boards_folder() / text
+    boards = _boards()
+    read, named = opener or _published, boards / text
     if text and text == named.name and (named / "board.json").is_file():
+        _require_entries(named)
         return read(named)
     folder = Path(text).expanduser()
     if text and (folder / "board.json").is_file():
@@ -61,9 +63,31 @@ def resolve(text: str, board: str, stack: ExitStack, opener: Callable[[Path], Op
         return Opened(build_board(Home(folder.resolve()), load_manifest(board)))
     name, at, ref = text.partition("@")
     if at and not folder.exists():
-        return read(_of_commit(boards_folder(), name, ref, stack))
-    known = [path.parent.name for path in boards_folder().glob("*/board.json")]
+        return read(_of_commit(boards, name, ref, stack))
+    known = [path.parent.name for path in boards.glob("*/board.json")]
     raise SpurbenchError(f"Expected {HELP}, found {text!r}. {nearest(text, known)}")
+
+
+def _boards() -> Path:
+    """The folder of the installation's boards; where it has their rules alone, that of the clone one stands in."""
+    from robustbench_spur.manifest import boards_folder
+
+    installed, here = boards_folder(), Path("leaderboards").resolve()
+    with_entries = [place for place in (installed, here) if any(place.glob("*/entries"))]
+    return with_entries[0] if with_entries else installed
+
+
+def _require_entries(folder: Path) -> None:
+    """Refuse a board that was installed as its rules alone.
+
+    Raises:
+        SpurbenchError: it was.
+    """
+    if not (folder / "entries").is_dir():
+        raise SpurbenchError(
+            f"Expected the entries of board {folder.name}, found its rules alone: entries come with a clone of the repository,"
+            f" not with the package. Give their folder there, as leaderboards/{folder.name}."
+        )
 
 
 def _published(folder: Path) -> Opened:
@@ -86,6 +110,8 @@ def _of_commit(boards: Path, name: str, ref: str, stack: ExitStack) -> Path:
         raise SpurbenchError(f"Expected the name of a board before @, such as v1@HEAD~5, found {name!r}.")
     if not ref or ref.startswith("-"):
         raise SpurbenchError(f"Expected a commit, branch or tag after {name}@, found {ref!r}.")
+    if (boards / name / "board.json").is_file():
+        _require_entries(boards / name)
     if git(boards, "rev-parse", "--is-inside-work-tree", purpose=PURPOSE) is None:
         raise SpurbenchError(f"Expected the boards in a git repository for {name}@{ref}, found none at {boards}.")
     found = git(boards, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", purpose=PURPOSE)
