@@ -186,12 +186,14 @@ def untied(codes: NDArray[Any], others: NDArray[Any]) -> bool:
     (False, True)
     """
     known = (codes >= 0) & (others >= 0)
-    if not known.any():
-        return False
-    names, second = np.unique(others[known], return_inverse=True)
-    levels, first = np.unique(codes[known], return_inverse=True)
-    there = np.bincount(first * len(names) + second, minlength=len(levels) * len(names)).reshape(-1, len(names)) > 0
-    return bool((there.sum(axis=0) > 1).any())
+    pair, others_there = _paired(codes[known], others[known])
+    return len(np.unique(pair)) > others_there
+
+
+def _paired(codes: NDArray[Any], others: NDArray[Any]) -> tuple[Codes, int]:
+    """A code for the pair of each example, shape (n,), and how many values of ``others`` there are."""
+    first, (names, second) = np.unique(codes, return_inverse=True)[1], np.unique(others, return_inverse=True)
+    return first * len(names) + second, len(names)
 
 
 def pair_weights(codes: Codes, others: Codes) -> Floats:
@@ -200,8 +202,7 @@ def pair_weights(codes: Codes, others: Codes) -> Floats:
     >>> pair_weights(np.array([0, 0, 0, 1]), np.array([1, 1, 1, 1])).tolist()
     [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
     """
-    (_, first), (names, second) = (np.unique(column, return_inverse=True) for column in (codes, others))
-    pair = first * len(names) + second
+    pair, _ = _paired(codes, others)
     size = np.bincount(pair)
     return np.asarray(len(codes) / (np.count_nonzero(size) * size[pair]), np.float64)
 

@@ -187,25 +187,17 @@ def _kept_counts(patients: int, replicates: int, seed: int, strata: bytes | None
     return counts
 
 
-@lru_cache(maxsize=4)
-def _of_many(patients: int, replicates: int, seed: int, strata: bytes | None, first: int) -> NDArray[np.uint8] | Floats:
-    """The same of many patients, for the evaluators of the predictions at hand."""
-    return _drawn(patients, replicates, seed, strata, first)
-
-
-@lru_cache(maxsize=200)
-def _small_counts(
-    patients: int, replicates: int, seed: int, strata: bytes | None, first: int
-) -> NDArray[np.uint8] | Floats:
-    """The same of few patients, for all methods of a split."""
-    return _drawn(patients, replicates, seed, strata, first)
-
-
 def _drawn(patients: int, replicates: int, seed: int, strata: bytes | None, first: int) -> NDArray[np.uint8] | Floats:
     """The counts in bytes, where they fit: drawing takes ten times as long as reading them again."""
     codes = None if strata is None else np.frombuffer(strata, np.int64)
     counts = resample_counts(patients, replicates, seed, codes, first=first)
     return counts.astype(np.uint8) if counts.max(initial=0) < 256 else counts
+
+
+_small_counts = lru_cache(maxsize=200)(_drawn)
+"""The same of few patients, for all methods of a split."""
+_of_many = lru_cache(maxsize=4)(_drawn)
+"""The same of many patients, for the evaluators of the predictions at hand."""
 
 
 def check_counts(counts: Floats, patients: int) -> Floats:
@@ -304,10 +296,17 @@ def group_means(
     >>> group_means(correct, np.array([0, 0, 1]), nobody, 2, np.array([[1.0, 1.0], [2.0, 0.0]])).tolist()
     [[0.6666666666666666, nan], [0.5, nan]]
     """
-    patients = counts.shape[1]
-    sums = (patient_sums(patient, patients, group, groups, weights) for weights in (values, None))
-    both = counts @ np.concatenate(list(sums), axis=1)  # at once: going through the counts is what takes time
+    # at once: going through the counts is what takes time
+    both = counts @ sums_and_sizes(values, patient, group, groups, counts.shape[1])
     return ratio(both[:, :groups], both[:, groups:])
+
+
+def sums_and_sizes(
+    values: NDArray[Any], patient: NDArray[np.int64], group: NDArray[np.int64], groups: int, patients: int
+) -> Floats:
+    """Each patient's sum of ``values`` in each group, then the number of examples in each, shape (patients, 2 * groups)."""
+    sums = (patient_sums(patient, patients, group, groups, weights) for weights in (values, None))
+    return np.concatenate(list(sums), axis=1)
 
 
 def paired_p_value(

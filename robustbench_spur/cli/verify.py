@@ -131,11 +131,12 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
         return []
     from robustbench_spur.api import Quiet
     from robustbench_spur.cli.progress import Terminal
-    from robustbench_spur.published import Submitted
+    from robustbench_spur.published import Submitted, read_attested
     from robustbench_spur.submission.again import Again
 
     data = {name: path_of(value) for name, value in pairs(options.data, "--data").items()}
-    noted = _noted(options.folder) if options.attest else ()
+    place = options.folder.resolve()
+    noted = read_attested(place.parents[2], place.name) if options.attest else ()
     again = Again(manifest, Quiet() if options.json else Terminal(), home_of(), data, options.device)
     one, found = Submitted(options.folder, entry), []
     wanted = _cells(options.reproduce, entry)
@@ -150,11 +151,11 @@ def _computed_again(options: argparse.Namespace, verdict: Verdict, manifest: Any
         if attestation is not None:
             found.append(attestation)
             if options.attest and verdict.sound:  # at once: what took hours outlives an error of the next cell
-                _attest(options.folder, (*noted, *found))
+                _attest(place, (*noted, *found))
     if options.attest and found:
         where = sys.stderr if options.json else sys.stdout
         # a cell that differs takes back what was noted of those before it: the entry is rejected
-        print(_attest(options.folder, (*noted, *(found if verdict.sound else ()))), file=where)
+        print(_attest(place, (*noted, *(found if verdict.sound else ()))), file=where)
     return found
 
 
@@ -187,19 +188,12 @@ def _require_place(folder: Path, board: Path | None, verdict: Verdict) -> None:
         )
 
 
-def _noted(folder: Path) -> Sequence[Any]:
-    """What the board that an entry lies on notes of it."""
-    from robustbench_spur.published import read_attested
-
-    return read_attested(folder.resolve().parents[2], folder.resolve().name)
-
-
 def _attest(folder: Path, attested: Sequence[Any]) -> Path:
     """Write down what was computed again of an entry, of several notes on a cell the last; nothing where there is none."""
     from robustbench_spur.published import ATTESTED
     from robustbench_spur.submission.packing import write_json
 
-    path = folder.resolve().parents[2] / ATTESTED / f"{folder.resolve().name}.json"
+    path = folder.parents[2] / ATTESTED / f"{folder.name}.json"
     notes = {(one.split, one.seed, one.kind): one for one in attested}
     if notes:
         write_json(path, [notes[key].model_dump(mode="json") for key in sorted(notes)])

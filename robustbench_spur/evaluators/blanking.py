@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,22 @@ def region_of(mask: NDArray[Any], threshold: float, what: str) -> Region:
     if not inside.all():
         raise SpurbenchError(f"Expected shares from 0 to 1 in mask {what!r}, found {mask[~inside][0]}.")
     return np.asarray(mask >= threshold)
+
+
+def in_batches(blocks: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """The rows of the blocks, cut anew into batches of ``size`` rows; the last may be smaller.
+
+    >>> [batch.tolist() for batch in in_batches([np.array([1, 2, 3]), np.array([4]), np.array([5])], 2)]
+    [[1, 2], [3, 4], [5]]
+    """
+    held: list[NDArray[Any]] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        while count >= size:
+            rows = np.concatenate(held)
+            yield rows[:size]
+            held, count = [rows[size:]], count - size
+    if count:
+        yield np.concatenate(held)

@@ -43,11 +43,10 @@ from robustbench_spur.evaluators.base import (
     Predictions,
     Subject,
 )
-from robustbench_spur.evaluators.blanking import VIEWS, blanked, region_of
+from robustbench_spur.evaluators.blanking import VIEWS, blanked, in_batches, region_of
 from robustbench_spur.evaluators.finding import VERDICTS, beyond, in_percent
 from robustbench_spur.evaluators.scenes import (
     BATCH,
-    in_batches,
     means_of,
     rows_of_blocks,
     said_anew,
@@ -173,12 +172,13 @@ class Regions(Evaluator):
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`: patients of the smallest group, or of the one that is named worst."""
-        looked = self._looked(predictions)
+        every = self._said(predictions)
+        looked = every[HEADLINE] != NOT_LOOKED
         patients = [
             distinct_patients(predictions, looked & (predictions.group == g)) for g in range(len(predictions.groups))
         ]
         out = {"shortcut_agreement_without_body": min(patients)}
-        for view, said in self._said(predictions).items():
+        for view, said in every.items():
             out |= dict.fromkeys((f"shortcut_agreement_{view}", f"accuracy_{view}"), min(patients))
             worst = _worst(said, predictions)
             out |= {} if worst is None else {f"worst_accuracy_{view}": patients[worst]}
@@ -194,8 +194,9 @@ class Regions(Evaluator):
             and the share ``predicted`` as each class), ``warning``, and ``undefined`` (why, by metric).
         """
         groups, why = predictions.groups, two_by_two(predictions)
-        looked = self._looked(predictions)
-        views = {"whole image": np.where(looked, predictions.predicted, NOT_LOOKED), **self._said(predictions)}
+        said = self._said(predictions)
+        looked = said[HEADLINE] != NOT_LOOKED
+        views = {"whole image": np.where(looked, predictions.predicted, NOT_LOOKED), **said}
         lacking = [name for g, name in enumerate(groups.names) if not (predictions.group == g).any()]
         empty = f"{len(lacking)} of {len(groups)} declared groups have no examples: {', '.join(lacking)}"
         return {
@@ -208,7 +209,7 @@ class Regions(Evaluator):
             },
             "chance": {"accuracy": 1 / len(groups.classes), "shortcut_agreement": None if why else 0.5},
             "tied_value": None if why else groups.values[tie_of(predictions).value],
-            "views": [_row(view, said, predictions) for view, said in views.items()],
+            "views": [_row(view, one, predictions) for view, one in views.items()],
             "warning": "Blanked images are unlike those of training: a low accuracy may come of that.",
             "undefined": {
                 name: why if why and name.startswith("shortcut") else empty
@@ -239,10 +240,6 @@ class Regions(Evaluator):
             "no sign": f"That it ignores {groups.attribute} where a lesion is to be seen.",
         }[verdict]
         return [Finding(question, verdict, text, names, limits, "" if verdict == "no sign" else ADVICE)]
-
-    def _looked(self, predictions: Predictions) -> NDArray[np.bool_]:
-        """Which examples were looked at, shape (n,)."""
-        return np.asarray(next(iter(self._said(predictions).values())) != NOT_LOOKED)
 
     def _said(self, predictions: Predictions) -> dict[str, NDArray[np.int64]]:
         """The predicted class of each example in each form, or :data:`NOT_LOOKED`, shape (n,), by view."""

@@ -78,25 +78,6 @@ def rows_of_blocks(blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], what:
         raise SpurbenchError(f"Expected {shape[0]} rows of {what}, found {count}.")
 
 
-def in_batches(blocks: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
-    """The rows of the blocks, cut anew into batches of ``size`` rows; the last may be smaller.
-
-    >>> [batch.tolist() for batch in in_batches([np.array([1, 2, 3]), np.array([4]), np.array([5])], 2)]
-    [[1, 2], [3, 4], [5]]
-    """
-    held: list[NDArray[Any]] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        while count >= size:
-            rows = np.concatenate(held)
-            yield rows[:size]
-            held, count = [rows[size:]], count - size
-    if count:
-        yield np.concatenate(held)
-
-
 def said_of(model: Any, blocks: Iterable[NDArray[np.uint8]], classes: int, device: str) -> NDArray[np.float32]:
     """What the model says of images that come in blocks, which are forgotten as they pass.
 

@@ -29,6 +29,7 @@ from robustbench_spur.statistics import (
     patient_sums,
     ratio,
     running_sums,
+    sums_and_sizes,
 )
 from robustbench_spur.types import Estimate, finite
 
@@ -263,10 +264,9 @@ class WorstGroup(Evaluator):
         worst = worst_group(predictions)
         if metric != "worst_group_accuracy" or worst is None:
             return None
-        own, patients = predictions.group == worst, len(predictions.patients)
-        patient, nobody = predictions.patient[own], np.zeros(int(own.sum()), np.int64)
-        sums = (patient_sums(patient, patients, nobody, 1, of) for of in (predictions.correct[own], None))
-        return np.concatenate(list(sums), axis=1)
+        own = predictions.group == worst
+        right, patient, one = predictions.correct[own], predictions.patient[own], np.zeros(int(own.sum()), np.int64)
+        return sums_and_sizes(right, patient, one, 1, len(predictions.patients))
 
     def support(self, predictions: Predictions) -> dict[str, int]:
         """See :meth:`Evaluator.support`; for the mean over groups, the patients of the smallest group."""

@@ -19,9 +19,8 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from robustbench_spur.evaluators.base import Predictions
-from robustbench_spur.evaluators.blanking import VIEWS, blanked, grown, region_of
+from robustbench_spur.evaluators.blanking import VIEWS, blanked, grown, in_batches, region_of
 from robustbench_spur.evaluators.regions import Regions
-from robustbench_spur.evaluators.scenes import in_batches
 from robustbench_spur.manifest import Bootstrap
 from robustbench_spur.scoring import Scorer
 from robustbench_spur.splits.phantom import Phantom
