@@ -59,7 +59,7 @@ def read_arrays(path: Path, name: str, limits: Limits = LIMITS) -> dict[str, NDA
             return {one.filename.removesuffix(".npy"): _array(archive, one, name) for one in members}
     except FaultError:
         raise
-    except (ValueError, EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         remedy = "Pack the entry again."
         raise FaultError(name, f"a damaged archive ({quoted(error)})", "an npz file", remedy) from error
     except Exception as error:  # zlib and bz2 have errors of their own
